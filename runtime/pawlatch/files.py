@@ -1,0 +1,93 @@
+"""Writing so that nothing is ever half there: to a temporary name first, then a rename."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pawlatch.errors import OutputError
+
+
+def sha256(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Write `data` so that `path` holds either all of it or what it held before, even across a power cut.
+
+    Raises:
+        OutputError: the place cannot be written to (no room, no permission, no such folder).
+    """
+    raw = data.encode() if isinstance(data, str) else data
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with temporary.open("wb") as file:
+            file.write(raw)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise _unwritable(path, error) from error
+
+
+def require_absent(path: Path, *, overwrite: bool) -> None:
+    """Refuse an output folder that exists, unless told to replace it.
+
+    Raises:
+        OutputError: it exists and `overwrite` is false, or it is something that must not be replaced.
+    """
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise OutputError(f"the output must be a folder, but {path} is a file; name another with -o")
+    if any(path.iterdir()) and not overwrite:
+        raise OutputError(f"{path} exists already and is not touched; name another with -o, or add --overwrite")
+
+
+@contextmanager
+def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a temporary folder beside `path` that takes its name if and only if the block ends well.
+
+    Raises:
+        OutputError: `path` exists and `overwrite` is false, or the disk refuses.
+    """
+    path = path.absolute()
+    require_absent(path, overwrite=overwrite)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    try:
+        temporary.chmod(0o755)
+        yield temporary
+        _replace_folder(temporary, path)
+    except OSError as error:
+        if isinstance(error, OutputError) or not error.errno:
+            raise
+        raise _unwritable(path, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replace_folder(new: Path, path: Path) -> None:
+    """Rename `new` to `path`; what stood there leaves only once the new one is in its place."""
+    if not path.exists():
+        new.rename(path)
+        return
+    old = path.with_name(f".{path.name}.{os.getpid()}.old")
+    path.rename(old)
+    new.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _unwritable(path: Path, error: OSError) -> OutputError:
+    return OutputError(f"cannot write {path}: {error.strerror or error}; make room or name another place with -o")

@@ -1,0 +1,68 @@
+"""Intervals for rates from few photos: how sure a share of 10 right out of 10 can be."""
+
+from __future__ import annotations
+
+from math import sqrt
+from statistics import NormalDist
+
+
+def wilson_interval(k: int, n: int, *, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval for a proportion of which `k` of `n` were seen.
+
+    With p = k/n and z the normal quantile, its ends are (p + z²/2n ± z √(p(1−p)/n + z²/4n²)) / (1 + z²/n).
+    It stays inside [0, 1] and has a width even at 0 of n. With n = 0 nothing is known: (0, 1).
+
+    Source: E. B. Wilson, J. Am. Stat. Assoc. 22 (1927) 209-212; recommended by R. G. Newcombe, Statist. Med. 17
+    (1998) 857-872 (method 3).
+    """
+    if not 0 <= k <= n:
+        raise ValueError(f"expected 0 <= k <= n, got k = {k}, n = {n}")
+    if n == 0:
+        return 0.0, 1.0
+    z, p = _quantile(confidence), k / n
+    centre = p + z * z / (2 * n)
+    half = z * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    low = 0.0 if k == 0 else (centre - half) / scale  # exact ends, free of rounding
+    high = 1.0 if k == n else (centre + half) / scale
+    return low, high
+
+
+def paired_difference_interval(both: int, first_only: int, second_only: int, neither: int, *,
+                               confidence: float = 0.95) -> tuple[float, float]:
+    """Interval for p₁ − p₂, two proportions measured on the same n photos.
+
+    Arguments count the photos that both, only the first, only the second, and neither got right. With θ = p₁ − p₂ and
+    (lᵢ, uᵢ) Wilson's intervals, the ends are
+
+        θ − √((p₁−l₁)² − 2φ(p₁−l₁)(u₂−p₂) + (u₂−p₂)²)   and   θ + √((u₁−p₁)² − 2φ(u₁−p₁)(p₂−l₂) + (p₂−l₂)²)
+
+    where φ is the correlation of the two, its numerator both·neither − first_only·second_only brought towards 0 by n/2
+    where it is positive, and φ = 0 where a marginal total is 0. With n = 0 nothing is known: (−1, 1).
+
+    Source: R. G. Newcombe, "Improved confidence intervals for the difference between binomial proportions based on
+    paired data", Statist. Med. 17 (1998) 2635-2650, method 10.
+    """
+    if min(both, first_only, second_only, neither) < 0:
+        raise ValueError("expected counts of photos, got a negative one")
+    n = both + first_only + second_only + neither
+    if n == 0:
+        return -1.0, 1.0
+    k1, k2 = both + first_only, both + second_only
+    p1, p2 = k1 / n, k2 / n
+    (l1, u1), (l2, u2) = (wilson_interval(k, n, confidence=confidence) for k in (k1, k2))
+    covariance: float = both * neither - first_only * second_only
+    if covariance > 0:
+        covariance = max(0.0, covariance - n / 2)
+    marginals = k1 * (n - k1) * k2 * (n - k2)
+    phi = covariance / sqrt(marginals) if marginals else 0.0
+    theta = (first_only - second_only) / n
+    return theta - _hypotenuse(p1 - l1, u2 - p2, phi), theta + _hypotenuse(u1 - p1, p2 - l2, phi)
+
+
+def _hypotenuse(a: float, b: float, correlation: float) -> float:
+    return sqrt(max(0.0, a * a - 2 * correlation * a * b + b * b))  # rounding may go a hair below zero
+
+
+def _quantile(confidence: float) -> float:
+    return NormalDist().inv_cdf((1 + confidence) / 2)
