@@ -1,0 +1,101 @@
+"""`Classifier`: an image in, a `Prediction` out, for whichever variant the card deploys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pawlatch.card import ModelCard, OutputSpec, read_bundle, verified_file
+from pawlatch.engine import Engine, open_engine
+from pawlatch.errors import EngineError
+from pawlatch.image import Image, fit
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What the model says of one image: `scores` (n,) float32 in label order, `embedding` (d,) float32."""
+
+    labels: tuple[str, ...]
+    scores: NDArray[np.float32]
+    embedding: NDArray[np.float32]
+
+    @property
+    def label(self) -> str:
+        """The label with the highest score."""
+        return self.labels[int(self.scores.argmax())]
+
+    @property
+    def score(self) -> float:
+        """The highest score."""
+        return float(self.scores.max())
+
+    @property
+    def margin(self) -> float:
+        """How far the best score is above the second."""
+        second, first = np.partition(self.scores, -2)[-2:]
+        return float(first - second)
+
+    def ranked(self) -> list[tuple[str, float]]:
+        """Labels and scores, best first."""
+        return [(self.labels[i], float(self.scores[i])) for i in np.argsort(-self.scores, kind="stable")]
+
+    def score_of(self, labels: tuple[str, ...]) -> float:
+        """The probability that it is any of `labels`, summed in float64."""
+        return float(sum(float(self.scores[self.labels.index(label)]) for label in labels))
+
+
+class Classifier:
+    """The model of a bundle (`model/edge/`), ready to run.
+
+    Raises:
+        ModelCardError: the bundle is not whole.
+        EngineError: no engine here runs the file, or its outputs are not what the card says.
+    """
+
+    def __init__(self, bundle: str | Path, *, variant: str | None = None, threads: int = 2) -> None:
+        self.bundle, self.card = read_bundle(Path(bundle))
+        self.variant, path = verified_file(self.bundle, self.card, variant)
+        self._engine = open_engine(path, threads=threads)
+        expected = (1, *self.card.input.size_hw, 3)
+        if self._engine.input_shape != expected:
+            raise EngineError(f"{path.name} takes {self._engine.input_shape}, but its card says {expected}; convert again")
+
+    def __call__(self, image_rgb: Image, *, box_yxyx: tuple[int, int, int, int] | None = None) -> Prediction:
+        """Classify a picture (H, W, 3), RGB, uint8, of any size, or the part of it in `box_yxyx`."""
+        return self.predict(self.fit(image_rgb, box_yxyx=box_yxyx))
+
+    def fit(self, image_rgb: Image, *, box_yxyx: tuple[int, int, int, int] | None = None) -> Image:
+        """The pixels the model would see of a picture: uint8 (H, W, 3) of the card's input size."""
+        return fit(image_rgb, self.card.input.size_hw, policy=self.card.input.fit, box_yxyx=box_yxyx)
+
+    def predict(self, fitted_rgb: Image) -> Prediction:
+        """Classify pixels that `fit` returned."""
+        return run_engine(self._engine, fitted_rgb, self.card)
+
+
+def run_engine(engine: Engine, fitted_rgb: Image, card: ModelCard) -> Prediction:
+    """One inference on fitted pixels, uint8 (H, W, 3).
+
+    Raises:
+        EngineError: inference failed, an output is missing, or the scores are not finite.
+    """
+    outputs = engine(fitted_rgb[np.newaxis].astype(engine.input_dtype, copy=False))
+    scores, embedding = (_output(outputs, name) for name in _names(card.outputs))
+    if scores.shape != (len(card.labels),):
+        raise EngineError(f"the card has {len(card.labels)} labels, but the model gives {scores.size} scores; convert again")
+    if not np.isfinite(scores).all():
+        raise EngineError("the model's scores are not finite numbers; convert again, or use another --variant")
+    return Prediction(card.labels, scores, embedding)
+
+
+def _names(outputs: OutputSpec) -> tuple[str, str]:
+    return outputs.class_scores, outputs.embedding
+
+
+def _output(outputs: dict[str, NDArray[np.float32]], name: str) -> NDArray[np.float32]:
+    if name not in outputs:
+        raise EngineError(f"the model has no output {name!r}, only {', '.join(outputs)}; convert it again")
+    return outputs[name].reshape(-1).astype(np.float32, copy=False)
