@@ -1,0 +1,1 @@
+"""What `pawlatch SUBCOMMAND` runs: argument parsing and everything that is printed."""
