@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sysconfig
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,10 +20,23 @@ def tiny_bundle(tmp_path: Path) -> Path:
     return Path(shutil.copytree(ROOT / "tests" / "fixtures" / "tiny", tmp_path / "tiny"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real photos and clips, which is not part of the repository."""
     folder = Path(os.environ.get("PAWLATCH_SHARED", ROOT.parent / "shared"))
     if not folder.is_dir():
         pytest.skip(f"{folder} is absent; set PAWLATCH_SHARED")
     return folder
+
+
+@pytest.fixture(scope="session")
+def command() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`command("convert", "--int8", model)`: a program of this virtual environment (many machines have another `convert`)."""
+
+    def run(program: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [Path(sysconfig.get_path("scripts")) / program, *map(str, arguments)],
+            capture_output=True, text=True, timeout=900, env={**os.environ, **environment},
+        )
+
+    return run
