@@ -26,7 +26,7 @@ from pawlatch.classify import Classifier
 from pawlatch.decide import Consensus
 from pawlatch.door import Door
 from pawlatch.errors import OutputError, PawlatchError, PhotosError
-from pawlatch.files import new_folder, write_atomic
+from pawlatch.files import new_folder, require_absent, write_atomic
 from pawlatch.image import Image, fit, read_image
 from pawlatch.latch import RecordingLatch
 from pawlatch.loop import Step, Watch
@@ -38,7 +38,7 @@ from pawlatch.visit import Visit
 
 OWN_NAME = "biscuit"  # the drawn dog that may enter
 CAST = {scene.OWN: OWN_NAME, scene.OTHER: OTHER, scene.CAT: "cat", scene.EMPTY: EMPTY}
-DRAWN_PHOTOS = {scene.OWN: 64, scene.OTHER: 80, scene.CAT: 40, scene.EMPTY: 30}
+DRAWN_PHOTOS = {scene.OWN: 80, scene.OTHER: 100, scene.CAT: 60, scene.EMPTY: 40}
 CLIP_FPS = 10.0
 SHOWN_S, GAP_S = 3.0, 4.0  # a held-out photo in the clip, and the pause that ends its visit
 SHOWN_PHOTOS = 8
@@ -64,8 +64,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--weights", help="auto, imagenet, starter or a file; default: starter, and auto with --photos")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--fast", action="store_true", help="do not wait for the clip's own time")
+    parser.add_argument("--overwrite", action="store_true", help="replace what an earlier demo left in the output folder")
     args = parser.parse_args(argv)
     unlock = _chosen_label(args.photos, args.unlock)
+    require_absent(args.output, overwrite=args.overwrite)
     start = time.monotonic()
     args.output.mkdir(parents=True, exist_ok=True)
     photos = args.photos or _draw_photos(args.output / "photos", seed=args.seed)
@@ -121,7 +123,8 @@ def _drawn_clip(seed: int, *, paced: bool) -> tuple[list[Segment], Iterator[Fram
     visits = scene.Scene.parse(uri.removeprefix("scene:")).visits
     names = {scene.OWN: OWN_NAME, scene.OTHER: "another dog", scene.CAT: "a cat"}
     segments = [Segment(names[visit.who], visit.start_s, visit.end_s, visit.who == scene.OWN) for visit in visits]
-    return segments, open_camera(uri, paced=paced).frames()
+    began_s = time.monotonic()
+    return segments, open_camera(uri, paced=paced, clock=lambda: time.monotonic() - began_s).frames()
 
 
 def _photo_clip(model: Path, card: ModelCard) -> tuple[list[Segment], Iterator[Frame]]:
