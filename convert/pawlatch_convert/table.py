@@ -60,7 +60,8 @@ def _notes(result: ParityResult) -> Iterator[str]:
     if result.deploy is None:
         yield "nothing is deployed: the bundle, if there was one, stays as it was."
     else:
-        yield f"deployed: {result.deploy}"
+        deployed = by_name[result.deploy].file if result.deploy in by_name else None  # else it is of an earlier run
+        yield f"deployed: {result.deploy}" + (f" ({deployed.name})" if deployed else "")
     fast, slow = by_name[REFERENCE].latency_ms, by_name["int8"].latency_ms if "int8" in by_name else None
     if fast and slow and slow[0] > fast[0]:
         yield (

@@ -39,7 +39,7 @@ class Recipe:
         return self.views if self.views is not None else int(np.clip(3000 // photos, 1, 12))
 
     def fine_tune_epochs_for(self, photos: int) -> int:
-        return self.fine_tune_epochs if self.fine_tune_epochs is not None else int(np.clip(4000 // photos, 2, 20))
+        return self.fine_tune_epochs if self.fine_tune_epochs is not None else int(np.clip(4000 // photos, 4, 20))
 
 
 @dataclass
