@@ -122,7 +122,7 @@ def read_card(folder: Path) -> ModelCard:
     if not path.is_file():
         raise ModelCardError(
             f"{folder} holds no {CARD_NAME}, so its labels and input are unknown; make the model with `pawlatch train`, "
-            "and name its edge/ folder after `convert`"
+            "or name the edge/ folder that `convert` wrote"
         )
     try:
         return _parse(json.loads(path.read_text(encoding="utf-8")))

@@ -148,10 +148,18 @@ class ClipWriter:
         self._written = max(self._written, due)
 
     def close(self) -> None:
-        """Finish the clip and give it its name. May be called twice."""
+        """Finish the clip and give it its name. May be called twice.
+
+        Raises:
+            OutputError: the disk took only a part of it; then nothing is left.
+        """
         self._release()
-        if self._temporary.exists():
-            self._temporary.replace(self._path)
+        if not self._temporary.exists():
+            return
+        if not self._is_whole():
+            self.discard()
+            raise OutputError(f"cannot write all of {self._path}; make room or name another place")
+        self._temporary.replace(self._path)
 
     def discard(self) -> None:
         """Leave nothing behind."""
@@ -171,6 +179,14 @@ class ClipWriter:
         if not writer.isOpened():
             raise OutputError(f"cannot write {self._path}; check that its folder exists and that there is room")
         return writer
+
+    def _is_whole(self) -> bool:
+        """OpenCV says nothing of a full disk, but a clip that was cut off does not know its length."""
+        with quiet():
+            clip = cv2.VideoCapture(str(self._temporary))
+            length = clip.get(cv2.CAP_PROP_FRAME_COUNT)
+            clip.release()
+        return abs(length - self._written) <= 1
 
     def _release(self) -> None:
         if self._writer is not None:

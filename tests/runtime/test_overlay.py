@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+
 import cv2
 import numpy as np
 import pytest
@@ -98,3 +101,16 @@ def test_a_place_that_cannot_be_written_to_is_named(tmp_path):
     clip = ClipWriter(tmp_path / "absent" / "clip.webm", fps=10)
     with pytest.raises(OutputError, match="its folder exists"):
         clip.write(GREY, 0.0)
+
+
+def test_a_full_disk_is_noticed_and_leaves_no_half_clip(tmp_path):
+    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", tmp_path]).returncode:
+        pytest.skip("a small disk can be mounted by root only")
+    try:
+        noise = np.random.default_rng(0).integers(0, 256, (40, 240, 320, 3), np.uint8)
+        with pytest.raises(OutputError, match="make room"), ClipWriter(tmp_path / "clip.webm", fps=10) as clip:  # noqa: PT012
+            for index, frame in enumerate(noise):
+                clip.write(frame, index / 10)
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)

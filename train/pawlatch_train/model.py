@@ -148,7 +148,7 @@ def _fine_tune(model: Trainable, data: Dataset, judge: Pixels, recipe: Recipe, h
         layer.trainable = index >= recipe.fine_tune_at and not isinstance(layer, keras.layers.BatchNormalization)
     _say_counts("fine-tuned", model, progress)
     steps = -(-len(data.fit.photos) // BATCH)
-    warm = min(2, epochs - 1) * steps  # a rate that begins high shakes apart what the backbone knew
+    warm = min(2 * steps, 60, (epochs - 1) * steps)  # a rate that begins high shakes apart what the backbone knew
     rate = keras.optimizers.schedules.CosineDecay(
         recipe.fine_tune_rate / 50, epochs * steps - warm, warmup_target=recipe.fine_tune_rate, warmup_steps=warm
     )
