@@ -10,6 +10,7 @@ import logging
 import re
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -71,9 +72,9 @@ class Camera(Protocol):
     def __exit__(self, *raised: object) -> None: ...
 
 
-class _Managed:
-    def close(self) -> None:
-        raise NotImplementedError
+class _Managed(ABC):
+    @abstractmethod
+    def close(self) -> None: ...
 
     def __enter__(self) -> Self:
         return self
