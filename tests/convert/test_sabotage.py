@@ -171,10 +171,12 @@ def test_calibration_that_saturates_is_red_and_not_promoted(
 
 
 def test_a_red_variant_that_no_flag_named_does_not_fail_the_command(
-    model_dir: Path, monkeypatch: pytest.MonkeyPatch,
+    model_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:
     files(monkeypatch, int8=lambda make: refuse())
     assert main(["--float16", str(model_dir)]) == 0
+    assert main([str(model_dir)]) == 0  # all are made, none was asked for by name; the table is loud all the same
+    assert "RED int8" in capsys.readouterr().out
     assert main(["--int8", str(model_dir)]) == 1
 
 
