@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import io
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -85,7 +86,7 @@ def main(argv: list[str]) -> int:
     _say(f"the door watches {len(segments)} visits")
     rows = _watch(model, frames, segments, args.output / "visits.webm")
     right, summary = _verdict(rows, segments)
-    commands = _next_commands(model)
+    commands = _next_commands(model, own_photos=args.photos is not None)
     _write_report(args.output, summary, rows, parity, commands)
     print(f"\n{render_visits(rows)}\n\nthe door {summary}")
     print(f"annotated clip: {args.output / 'visits.webm'}\nreport:         {args.output / 'report.html'}")
@@ -170,8 +171,9 @@ def _watch(model: Path, frames: Iterator[Frame], segments: Sequence[Segment], cl
 
 
 def _keep_telling(pictures: dict[int, tuple[float, Image]], step: Step, picture: Image, segments: Sequence[Segment]) -> None:
-    """Of each visit keep the frame in which the door opened, else the one the model was surest of."""
-    if step.prediction is None or (index := _segment_at(step.frame.time_s, segments)) is None:
+    """Of each visit keep the frame in which the door opened, else the one in which the model was surest of an animal."""
+    index = _segment_at(step.frame.time_s, segments)
+    if index is None or step.prediction is None or step.prediction.label == EMPTY:
         return
     telling = 2.0 if step.opened else step.prediction.score
     if index not in pictures or telling > pictures[index][0]:
@@ -209,15 +211,30 @@ def _segment_of(row: VisitRow, segments: Sequence[Segment]) -> Segment | None:
     return None if index is None else segments[index]
 
 
-def _next_commands(model: Path) -> list[str]:
+def _next_commands(model: Path, *, own_photos: bool) -> list[str]:
+    """What to type next, as it works in this shell."""
+    here = _programs()
+    edge = shlex.quote(str(model / "edge"))
+    if own_photos:
+        return [
+            f"{here}pawlatch replay {edge} clips/*.mp4         # what the door would have done",
+            f"{here}pawlatch run {edge} --camera 0 --latch log # a dry run on a camera",
+        ]
     return [
-        "pawlatch frames my-dog.mp4 -o photos/rex           # pictures out of your own clips; add photos/_other, photos/_empty",
-        "pawlatch train photos/ -o rex --unlock rex",
-        "convert --int8 rex/",
-        "pawlatch replay rex/edge clips/*.mp4               # what the door would have done",
-        "pawlatch run rex/edge --camera 0 --latch log       # a dry run on a camera",
-        f"pawlatch classify {shlex.quote(str(model / 'edge'))} photo.jpg       # or look at this model first",
+        f"{here}pawlatch frames my-dog.mp4 -o photos/rex      # clips as photos; add photos/_other and photos/_empty",
+        f"{here}pawlatch train photos/ -o rex/ --unlock rex",
+        f"{here}convert --int8 rex/",
+        f"{here}pawlatch run rex/edge --camera 0 --latch log  # a dry run on a camera",
+        f"{here}pawlatch demo --photos photos/ --unlock rex -o rex-demo",
     ]
+
+
+def _programs() -> str:
+    """The folder of our programs with its slash, where the shell would not find them by itself."""
+    program = Path(sys.argv[0])
+    found = shutil.which("pawlatch")
+    is_ours = program.name == "pawlatch" and (found is None or not program.samefile(found))
+    return f"{shlex.quote(str(program.parent))}/" if is_ours else ""
 
 
 def _write_report(output: Path, summary: str, rows: Sequence[VisitRow], parity: str, commands: Sequence[str]) -> None:
