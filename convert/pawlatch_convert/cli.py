@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 
+from pawlatch.commands.arguments import whole
 from pawlatch_convert.parity import Gate
 from pawlatch_convert.pipeline import convert_model
 from pawlatch_convert.recipes import RECIPES, REFERENCE
@@ -50,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
                         help="of top-1 accuracy that a variant may lose (default: %(default)s)")
     parser.add_argument("--min-agreement", type=_share, default=gate.min_agreement, metavar="SHARE",
                         help="of photos that must keep their label (default: %(default)s)")
-    parser.add_argument("--threads", type=_positive, default=2, metavar="N",
+    parser.add_argument("--threads", type=whole, default=2, metavar="N",
                         help="of the engines that are measured (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print the parity as JSON instead of the table")
     return parser
@@ -60,11 +61,4 @@ def _share(text: str) -> float:
     value = float(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"expected a share from 0 to 1, got {text}")
-    return value
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected at least 1, got {text}")
     return value

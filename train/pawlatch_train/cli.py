@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pawlatch.commands.arguments import whole
 from pawlatch.image import FIT_POLICIES
 
 if TYPE_CHECKING:
@@ -76,12 +77,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--width", type=float, help="MobileNetV2's width multiplier (default: by weights and target)")
     parser.add_argument("--image-size", type=_side, help="input side in pixels, a multiple of 32 (default: 224; starter: 128)")
     parser.add_argument("--fit", choices=FIT_POLICIES, default="center_crop", help="how a picture becomes square")
-    parser.add_argument("--epochs", type=int, default=40, help="most epochs of the frozen stage (default 40)")
-    parser.add_argument("--fine-tune-epochs", type=int, help="epochs of fine-tuning (default: by the number of photos)")
+    parser.add_argument("--epochs", type=whole, default=40, help="most epochs of the frozen stage (default 40)")
+    parser.add_argument("--fine-tune-epochs", type=_count, help="epochs of fine-tuning (default: by the number of photos)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--name", help="the model's name (default: what it unlocks for)")
     parser.add_argument("--overwrite", action="store_true", help="replace an output folder that exists")
     return parser
+
+
+def _count(text: str) -> int:
+    return 0 if text == "0" else whole(text)
 
 
 def _side(text: str) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pawlatch.camera import Frame, clip_frames, clip_name
-from pawlatch.commands.door import positive
+from pawlatch.commands.arguments import positive, whole
 from pawlatch.errors import CameraError
 from pawlatch.files import write_atomic
 from pawlatch.image import Image, fit
@@ -41,12 +41,10 @@ def frames(argv: list[str]) -> int:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="photos/LABEL", help="where the JPEGs go")
     often = parser.add_mutually_exclusive_group()
     often.add_argument("--every", type=positive, metavar="S", help="one frame from each S seconds")
-    often.add_argument("--count", type=int, default=COUNT, metavar="N", help=f"about N frames in all (default {COUNT})")
+    often.add_argument("--count", type=whole, default=COUNT, metavar="N", help=f"about N frames in all (default {COUNT})")
     parser.add_argument("--start", type=float, default=0.0, metavar="S", help="skip what comes before")
     parser.add_argument("--end", type=float, default=math.inf, metavar="S", help="skip what comes after")
     args = parser.parse_args(argv)
-    if args.count < 1:
-        parser.error(f"--count must be 1 or more, got {args.count}")
     looks = [_look(frame) for frame in clip_frames(args.clip) if args.start <= frame.time_s <= args.end]
     if not looks:
         raise CameraError(f"{args.clip} has no frame between --start {args.start:g} and --end {args.end:g}; widen them")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -13,6 +12,7 @@ from typing import Any
 
 from pawlatch.camera import clip_name, open_camera, open_clip
 from pawlatch.classify import Classifier
+from pawlatch.commands.arguments import positive, whole
 from pawlatch.decide import Consensus
 from pawlatch.door import Door
 from pawlatch.errors import OutputError
@@ -82,19 +82,11 @@ def replay(argv: list[str]) -> int:
     return 0
 
 
-def positive(text: str) -> float:
-    """An option's number of seconds: finite and above 0."""
-    value = float(text)
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text}")
-    return value
-
-
 def _parser(name: str, description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"pawlatch {name}", description=description)
     parser.add_argument("bundle", type=Path, help="the folder model/edge (or model/)")
     parser.add_argument("--variant", help="instead of the one the card deploys")
-    parser.add_argument("--threads", type=int, default=2, help="for inference (default 2)")
+    parser.add_argument("--threads", type=whole, default=2, help="for inference (default 2)")
     return parser
 
 

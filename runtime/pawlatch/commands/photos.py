@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from pawlatch.classify import Classifier
+from pawlatch.commands.arguments import whole
 from pawlatch.errors import ImageError, PhotosError
 from pawlatch.image import read_image
 from pawlatch.photos import Photo, SetAside, list_splits, read_photos
@@ -100,6 +101,6 @@ def _parser(name: str, description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"pawlatch {name}", description=description)
     parser.add_argument("bundle", type=Path, help="the folder model/edge (or model/)")
     parser.add_argument("--variant", help="which converted file; default: the one the card deploys")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=whole, default=2)
     parser.add_argument("--json", action="store_true", help="machine-readable output")
     return parser

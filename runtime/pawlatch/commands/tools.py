@@ -16,6 +16,7 @@ import numpy as np
 from pawlatch import __version__
 from pawlatch.card import read_bundle
 from pawlatch.classify import Classifier
+from pawlatch.commands.arguments import whole
 from pawlatch.errors import PawlatchError
 from pawlatch.image import Image
 
@@ -25,8 +26,8 @@ PACKAGES = ("numpy", "opencv-python-headless", "ai-edge-litert", "onnxruntime", 
 def bench(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="pawlatch bench", description="How fast each variant is here, as ratios of one run.")
     parser.add_argument("bundle", type=Path, help="the folder model/edge (or model/)")
-    parser.add_argument("--runs", type=int, default=100, help="inferences of each variant (default 100)")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--runs", type=whole, default=100, help="inferences of each variant (default 100)")
+    parser.add_argument("--threads", type=whole, default=1)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args(argv)
     bundle, card = read_bundle(args.bundle)
