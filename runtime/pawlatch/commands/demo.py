@@ -9,12 +9,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import random
 import shlex
 import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import cv2
@@ -88,7 +90,7 @@ def main(argv: list[str]) -> int:
     right, summary = _verdict(rows, segments)
     commands = _next_commands(model, own_photos=args.photos is not None)
     _write_report(args.output, summary, rows, parity, commands)
-    print(f"\n{render_visits(rows)}\n\nthe door {summary}")
+    print(f"\n{render_visits(rows)}\n\n{'' if right else 'RED: '}the door {summary}")
     print(f"annotated clip: {args.output / 'visits.webm'}\nreport:         {args.output / 'report.html'}")
     print(f"done in {time.monotonic() - start:.0f} s; with photos of your own animal:\n")
     print("\n".join(f"  {line}" for line in commands))
@@ -131,9 +133,10 @@ def _drawn_clip(seed: int, *, paced: bool) -> tuple[list[Segment], Iterator[Fram
 def _photo_clip(model: Path, card: ModelCard) -> tuple[list[Segment], Iterator[Frame]]:
     """Held-out photos as visits: each drifts before the camera for a while, with a dark pause between."""
     held_out = list_splits(model / "assets.extra" / "heldout")[""]
+    random.Random(0).shuffle(held_out)
     own = [photo for photo in held_out if photo.label in card.unlock]
-    others = [photo for photo in held_out if photo.label not in (*card.unlock, EMPTY)]
-    shown = [photo for pair in zip(own, others, strict=False) for photo in pair][:SHOWN_PHOTOS]
+    others = [photo for photo in held_out if photo.label not in card.unlock]
+    shown = [photo for pair in zip_longest(own, others) for photo in pair if photo is not None][:SHOWN_PHOTOS]
     segments = [
         Segment(photo.label, i * (SHOWN_S + GAP_S), i * (SHOWN_S + GAP_S) + SHOWN_S, photo.label in card.unlock)
         for i, photo in enumerate(shown)
