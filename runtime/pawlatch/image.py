@@ -22,8 +22,6 @@ FIT_POLICIES: tuple[FitPolicy, ...] = get_args(FitPolicy)
 MIN_SIDE_PX = 16  # below this no animal can be told from another
 LETTERBOX_GREY = 128  # what scaling to [-1, 1] turns into nothing
 
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # our own exceptions say what is wrong with a file
-
 
 def read_image(path: str | Path) -> Image:
     """Read a picture as RGB, shape (H, W, 3), uint8, turned as its EXIF orientation says.
