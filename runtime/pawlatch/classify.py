@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pawlatch.card import ModelCard, OutputSpec, read_bundle, verified_file
-from pawlatch.engine import Engine, open_engine
+from pawlatch.card import read_bundle, verified_file
+from pawlatch.engine import open_engine
 from pawlatch.errors import EngineError
 from pawlatch.image import Image, fit
 
@@ -31,12 +31,6 @@ class Prediction:
     def score(self) -> float:
         """The highest score."""
         return float(self.scores.max())
-
-    @property
-    def margin(self) -> float:
-        """How far the best score is above the second."""
-        second, first = np.partition(self.scores, -2)[-2:]
-        return float(first - second)
 
     def ranked(self) -> list[tuple[str, float]]:
         """Labels and scores, best first."""
@@ -72,27 +66,19 @@ class Classifier:
         return fit(image_rgb, self.card.input.size_hw, policy=self.card.input.fit, box_yxyx=box_yxyx)
 
     def predict(self, fitted_rgb: Image) -> Prediction:
-        """Classify pixels that `fit` returned."""
-        return run_engine(self._engine, fitted_rgb, self.card)
+        """Classify pixels that `fit` returned, uint8 (H, W, 3).
 
-
-def run_engine(engine: Engine, fitted_rgb: Image, card: ModelCard) -> Prediction:
-    """One inference on fitted pixels, uint8 (H, W, 3).
-
-    Raises:
-        EngineError: inference failed, an output is missing, or the scores are not finite.
-    """
-    outputs = engine(fitted_rgb[np.newaxis].astype(engine.input_dtype, copy=False))
-    scores, embedding = (_output(outputs, name) for name in _names(card.outputs))
-    if scores.shape != (len(card.labels),):
-        raise EngineError(f"the card has {len(card.labels)} labels, but the model gives {scores.size} scores; convert again")
-    if not np.isfinite(scores).all():
-        raise EngineError("the model's scores are not finite numbers; convert again, or use another --variant")
-    return Prediction(card.labels, scores, embedding)
-
-
-def _names(outputs: OutputSpec) -> tuple[str, str]:
-    return outputs.class_scores, outputs.embedding
+        Raises:
+            EngineError: inference failed, an output is missing, or the scores are not finite.
+        """
+        outputs = self._engine(fitted_rgb[np.newaxis].astype(self._engine.input_dtype, copy=False))
+        labels = self.card.labels
+        scores, embedding = (_output(outputs, name) for name in (self.card.outputs.class_scores, self.card.outputs.embedding))
+        if scores.shape != (len(labels),):
+            raise EngineError(f"the card has {len(labels)} labels, but the model gives {scores.size} scores; convert again")
+        if not np.isfinite(scores).all():
+            raise EngineError("the model's scores are not finite numbers; convert again, or use another --variant")
+        return Prediction(labels, scores, embedding)
 
 
 def _output(outputs: dict[str, NDArray[np.float32]], name: str) -> NDArray[np.float32]:

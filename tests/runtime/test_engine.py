@@ -54,7 +54,6 @@ def test_a_prediction_knows_its_labels_and_scores(tiny_bundle):
     assert prediction.scores.dtype == prediction.embedding.dtype == np.float32
     assert prediction.embedding.shape == (4,)
     assert prediction.ranked()[0] == (prediction.label, prediction.score)
-    assert prediction.margin == pytest.approx(prediction.ranked()[0][1] - prediction.ranked()[1][1])
     assert prediction.score_of(("own", "other")) == pytest.approx(float(prediction.scores[:2].sum()))
 
 

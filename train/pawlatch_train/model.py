@@ -24,23 +24,26 @@ OUTPUTS = OutputSpec()
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the two stages go. `None` follows from the number of photos."""
+    """How the two stages go. What is None follows from the number of photos, or from the backbone's weights."""
 
     head_epochs: int = 40
     head_rate: float = 2e-3
-    views: int | None = None  # augmented views of each photo whose features the head is fitted on
     fine_tune_epochs: int | None = None
-    fine_tune_rate: float = 3e-4
-    fine_tune_at: int = 54  # the first backbone layer that is fine-tuned: block 6, where maps are a sixteenth of the side
+    fine_tune_rate: float | None = None
+    fine_tune_at: int | None = None  # the first backbone layer that is fine-tuned
     dropout: float = 0.2
     augmentation: Augmentation = field(default_factory=Augmentation)
     seed: int = 0
 
-    def views_for(self, photos: int) -> int:
-        return self.views if self.views is not None else int(np.clip(3000 // photos, 1, 12))
-
     def fine_tune_epochs_for(self, photos: int) -> int:
+        """Epochs of the second stage: fewer where each has more photos."""
         return self.fine_tune_epochs if self.fine_tune_epochs is not None else int(np.clip(4000 // photos, 4, 20))
+
+    def fine_tuning_of(self, weights: Weights) -> tuple[int, float]:
+        """First layer and rate: from block 6 (maps of a sixteenth of the side); all of a starter, which has seen little."""
+        at, rate = (0, 5e-4) if weights.source == "starter" else (54, 3e-4)
+        return (at if self.fine_tune_at is None else self.fine_tune_at,
+                rate if self.fine_tune_rate is None else self.fine_tune_rate)
 
 
 @dataclass
@@ -58,6 +61,7 @@ class History:
 class Trainable:
     """The parts of one model that share their weights."""
 
+    weights: Weights  # what the backbone began with
     whole: Any  # pixels -> {class_scores, embedding}
     backbone: Any  # scaled pixels -> maps
     features: Any  # pixels -> embedding
@@ -85,7 +89,7 @@ def build_model(weights: Weights, *, size: int, labels: int, dropout: float) -> 
     logits = head(embedding)
     scores = keras.layers.Softmax(name=OUTPUTS.class_scores)(logits)
     whole = keras.Model(pixels, {OUTPUTS.class_scores: scores, OUTPUTS.embedding: embedding}, name="pawlatch")
-    return Trainable(whole, backbone, features, head, keras.Model(pixels, logits, name="classifier"))
+    return Trainable(weights, whole, backbone, features, head, keras.Model(pixels, logits, name="classifier"))
 
 
 def fit_model(model: Trainable, data: Dataset, recipe: Recipe, *, progress: Callable[[str], None]) -> History:
@@ -119,7 +123,7 @@ def _fit_frozen(model: Trainable, data: Dataset, judge: Pixels, recipe: Recipe, 
     model.backbone.trainable = False
     _say_counts("frozen", model, progress)
     rng = np.random.default_rng(recipe.seed)
-    views = recipe.views_for(len(data.fit.photos))
+    views = int(np.clip(3000 // len(data.fit.photos), 1, 12))
     features = [_features(model, data.fit.images)]
     progress(f"computing the features of {len(data.fit.photos)} photos and {views} augmented views of each")
     for _ in range(views):
@@ -145,14 +149,15 @@ def _fine_tune(model: Trainable, data: Dataset, judge: Pixels, recipe: Recipe, h
     epochs = recipe.fine_tune_epochs_for(len(data.fit.photos))
     if not epochs:
         return
+    first_layer, peak_rate = recipe.fine_tuning_of(model.weights)
     model.backbone.trainable = True
     for index, layer in enumerate(model.backbone.layers):
-        layer.trainable = index >= recipe.fine_tune_at and not isinstance(layer, keras.layers.BatchNormalization)
+        layer.trainable = index >= first_layer and not isinstance(layer, keras.layers.BatchNormalization)
     _say_counts("fine-tuned", model, progress)
     steps = -(-len(data.fit.photos) // BATCH)
     warm = min(2 * steps, 60, (epochs - 1) * steps)  # a rate that begins high shakes apart what the backbone knew
     rate = keras.optimizers.schedules.CosineDecay(
-        recipe.fine_tune_rate / 50, epochs * steps - warm, warmup_target=recipe.fine_tune_rate, warmup_steps=warm
+        peak_rate / 50, epochs * steps - warm, warmup_target=peak_rate, warmup_steps=warm
     )
     model.logits.compile(keras.optimizers.Adam(rate), _loss(), metrics=["accuracy"])
     judged = (judge.images.astype(np.float32), judge.targets)

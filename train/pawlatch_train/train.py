@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -88,11 +88,8 @@ def train_model(photos: Path, output: Path, options: TrainOptions, *, progress: 
     data = load_dataset(photos, size_hw=(size, size), policy=options.fit, seed=seed, progress=progress)
 
     keras.utils.set_random_seed(seed)
-    recipe = options.recipe
-    if weights.source == "starter":  # it has seen little, so all of it is tuned
-        recipe = replace(recipe, fine_tune_at=0, fine_tune_rate=5e-4)
-    model = build_model(weights, size=size, labels=len(data.labels), dropout=recipe.dropout)
-    history = fit_model(model, data, recipe, progress=progress)
+    model = build_model(weights, size=size, labels=len(data.labels), dropout=options.recipe.dropout)
+    history = fit_model(model, data, options.recipe, progress=progress)
 
     with new_folder(output, overwrite=options.overwrite) as folder:
         measured = _measure_reloaded(save_model(model, folder), data, folder)
