@@ -70,8 +70,8 @@ class ModelCard:
     input: InputSpec
     unlock: tuple[str, ...] = ()
     outputs: OutputSpec = field(default_factory=OutputSpec)
-    operating_points: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # variant -> {"threshold": ...}
-    strangers: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # variant -> statistics
+    operating_points: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # variant -> {"threshold": ...}
+    strangers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # variant -> statistics
     provenance: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, VariantFile] = field(default_factory=dict)
     deploy: str | None = None
@@ -98,6 +98,10 @@ class ModelCard:
             if key in self.operating_points:
                 return float(self.operating_points[key]["threshold"])
         raise ModelCardError(f"the card of {self.name} has no operating point; train it again with --unlock LABEL")
+
+    def stranger_statistics(self, variant: str) -> Mapping[str, Any] | None:
+        """What `pawlatch.strangers` tells strangers by: the variant's own, else the SavedModel's, else None."""
+        return self.strangers.get(variant) or self.strangers.get(SAVED_MODEL) or None
 
     def to_json(self) -> str:
         """The card's text: stable key order, so that equal cards are equal files."""

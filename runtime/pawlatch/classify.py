@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +12,23 @@ from pawlatch.card import read_bundle, verified_file
 from pawlatch.engine import open_engine
 from pawlatch.errors import EngineError
 from pawlatch.image import Image, fit
+from pawlatch.photos import EMPTY
+from pawlatch.strangers import StrangerModel
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What the model says of one image: `scores` (n,) float32 in label order, `embedding` (d,) float32."""
+    """What the model says of one image: `scores` (n,) float32 in label order, `embedding` (d,) float32.
+
+    `stranger` is how strange the embedding is (`pawlatch.strangers`), None where the card has no statistics for it;
+    `is_stranger` whether it is none of the labels.
+    """
 
     labels: tuple[str, ...]
     scores: NDArray[np.float32]
     embedding: NDArray[np.float32]
+    stranger: float | None = None
+    is_stranger: bool = False
 
     @property
     def label(self) -> str:
@@ -45,13 +53,14 @@ class Classifier:
     """The model of a bundle (`model/edge/`), ready to run.
 
     Raises:
-        ModelCardError: the bundle is not whole.
+        ModelCardError: the bundle is not whole, or its stranger statistics are not usable.
         EngineError: no engine here runs the file, or its outputs are not what the card says.
     """
 
     def __init__(self, bundle: str | Path, *, variant: str | None = None, threads: int = 2) -> None:
         self.bundle, self.card = read_bundle(Path(bundle))
         self.variant, path = verified_file(self.bundle, self.card, variant)
+        self._strangers = StrangerModel.from_card(self.card, self.variant)
         self._engine = open_engine(path, threads=threads)
         expected = (1, *self.card.input.size_hw, 3)
         if self._engine.input_shape != expected:
@@ -70,6 +79,7 @@ class Classifier:
 
         Raises:
             EngineError: inference failed, an output is missing, or the scores are not finite.
+            ModelCardError: the stranger statistics are for another embedding.
         """
         outputs = self._engine(fitted_rgb[np.newaxis].astype(self._engine.input_dtype, copy=False))
         labels = self.card.labels
@@ -78,7 +88,11 @@ class Classifier:
             raise EngineError(f"the card has {len(labels)} labels, but the model gives {scores.size} scores; convert again")
         if not np.isfinite(scores).all():
             raise EngineError("the model's scores are not finite numbers; convert again, or use another --variant")
-        return Prediction(labels, scores, embedding)
+        prediction = Prediction(labels, scores, embedding)
+        if self._strangers is None or prediction.label == EMPTY:  # where no animal is, none is strange
+            return prediction
+        stranger = self._strangers.score(embedding)
+        return replace(prediction, stranger=stranger, is_stranger=self._strangers.says_stranger(stranger))
 
 
 def _output(outputs: dict[str, NDArray[np.float32]], name: str) -> NDArray[np.float32]:

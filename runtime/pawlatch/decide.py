@@ -41,9 +41,9 @@ class Policy(Protocol):
 class Consensus:
     """Unlock when enough of the last frames agree.
 
-    A frame speaks for opening when the summed score of the `unlock` labels is `threshold` or more. Within the last
-    `window_s`, at least `min_frames` frames and at least `share` of those that show an animal must speak for opening,
-    and the newest frame must be one of them and no older than `fresh_s`.
+    A frame speaks for opening when the summed score of the `unlock` labels is `threshold` or more and its embedding does
+    not say "none of these". Within the last `window_s`, at least `min_frames` frames and at least `share` of those that
+    show an animal must speak for opening, and the newest frame must be one of them and no older than `fresh_s`.
     """
 
     unlock: tuple[str, ...]
@@ -97,11 +97,15 @@ class Consensus:
 
     def _speaks(self, seen: Observation) -> bool:
         prediction = seen.prediction
-        return prediction.label != EMPTY and prediction.score_of(self.unlock) >= self.threshold
+        if prediction.label == EMPTY or prediction.is_stranger:
+            return False
+        return prediction.score_of(self.unlock) >= self.threshold
 
     def _why_silent(self, prediction: Prediction) -> str:
         if prediction.label == EMPTY:
             return "no animal in the newest frame"
+        if prediction.is_stranger:
+            return f"none of these: {prediction.label} {prediction.score:.2f}, but its features are a stranger's"
         if prediction.label in self.unlock:
             return f"{self._names()} {prediction.score_of(self.unlock):.2f}: below {self.threshold:.2f}"
         return f"{prediction.label} {prediction.score:.2f}: not a label that unlocks"

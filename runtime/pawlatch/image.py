@@ -6,6 +6,7 @@ INTER_LINEAR_EXACT. (OpenCV's default INTER_LINEAR does not: on one photo a quar
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -22,12 +23,15 @@ FIT_POLICIES: tuple[FitPolicy, ...] = get_args(FitPolicy)
 MIN_SIDE_PX = 16  # below this no animal can be told from another
 LETTERBOX_GREY = 128  # what scaling to [-1, 1] turns into nothing
 
+_HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+_GIF_FRAME = re.compile(rb"\x21\xf9\x04.{4}\x00[\x21\x2c]", re.DOTALL)  # a graphic control block, then a picture or a block
+
 
 def read_image(path: str | Path) -> Image:
     """Read a picture as RGB, shape (H, W, 3), uint8, turned as its EXIF orientation says.
 
     Raises:
-        ImageError: unreadable, truncated, transparent, or under 16 pixels on a side.
+        ImageError: unreadable, truncated, transparent, animated, or under 16 pixels on a side.
     """
     path = Path(path)
     try:
@@ -41,13 +45,15 @@ def decode_image(data: bytes, *, name: str = "image") -> Image:
     """Decode the bytes of a picture file; `name` is what error messages call it. Otherwise as `read_image`."""
     if not data:
         raise ImageError(f"expected a picture, but {name} is empty; copy the file again")
-    if data[4:12] in {b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc"}:
+    if _is_heic(data):
         raise ImageError(
             f"{name} is a HEIC photo, which OpenCV cannot decode; save it as JPEG (on an iPhone: Settings, Camera, "
             "Formats, Most Compatible)"
         )
     if _is_truncated(data):
         raise ImageError(f"expected a whole picture, but {name} ends early; copy the file again")
+    if _is_animation(data):
+        raise ImageError(f"expected a still, but {name} is an animation; save the frames you want as JPEG")
     buffer = np.frombuffer(data, np.uint8)
     try:
         if not data.startswith(b"\xff\xd8"):  # JPEG has no transparency
@@ -119,6 +125,26 @@ def _inscribed(shape_hw: tuple[int, ...], frame_hw: tuple[int, int]) -> tuple[in
     if height * frame_hw[1] >= width * frame_hw[0]:
         return frame_hw[0], max(1, (2 * width * frame_hw[0] + height) // (2 * height))
     return max(1, (2 * height * frame_hw[1] + width) // (2 * width)), frame_hw[1]
+
+
+def _is_heic(data: bytes) -> bool:
+    """Whether a file is HEIF with a codec that OpenCV lacks; an AVIF may name HEIF's brands beside its own."""
+    if data[4:8] != b"ftyp":
+        return False
+    brands = {data[at : at + 4] for at in range(8, min(64, int.from_bytes(data[:4], "big")), 4)}
+    return not brands.isdisjoint(_HEIF_BRANDS) and brands.isdisjoint({b"avif", b"avis"})
+
+
+def _is_animation(data: bytes) -> bool:
+    """Whether a GIF, WebP, PNG or AVIF has frames; which of them OpenCV gives differs by version and format."""
+    if data.startswith(b"GIF8"):
+        return len(_GIF_FRAME.findall(data)) > 1
+    if data.startswith(b"RIFF"):
+        return data[12:16] == b"VP8X" and len(data) > 20 and bool(data[20] & 2)
+    if data.startswith(b"\x89PNG"):
+        at = data.find(b"acTL", 0, data.find(b"IDAT"))  # acTL: animation control, before the pixels
+        return at > 0 and int.from_bytes(data[at + 4 : at + 8], "big") > 1
+    return data[4:12] == b"ftypavis"
 
 
 def _is_truncated(data: bytes) -> bool:

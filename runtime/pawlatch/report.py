@@ -53,7 +53,7 @@ def render_page(*, title: str, summary: str, rows: Sequence[VisitRow], clip: str
     )
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(title)}</title><style>{_STYLE}</style></head><body>
+<title>{escape(title)}</title><style>{STYLE}</style></head><body>
 <h1>{escape(title)}</h1><p class="summary">{escape(summary)}</p>
 <h2>Visits</h2><div class="visits">{"".join(map(_visit, rows))}</div>{video}
 <h2>Parity: does the small model decide as the large one did?</h2><pre>{escape(parity)}</pre>
@@ -75,18 +75,19 @@ def _visit(row: VisitRow) -> str:
 
 
 def _embed_jpeg(picture_bgr: Image) -> str:
-    return _data_url("jpeg", cv2.imencode(".jpg", picture_bgr, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes())
+    return data_url("jpeg", cv2.imencode(".jpg", picture_bgr, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes())
 
 
 def _embed_png(path: Path) -> str:
-    return _data_url("png", path.read_bytes())
+    return data_url("png", path.read_bytes())
 
 
-def _data_url(kind: str, data: bytes) -> str:
+def data_url(kind: str, data: bytes) -> str:
+    """An image inside a page; `kind` is "png" or "jpeg"."""
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
-_STYLE = """
+STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;color:#22262b;background:#f6f5f2;max-width:1080px;margin:2rem auto;padding:0 1rem}
 h1{margin-bottom:.2rem}h2{margin-top:2.2rem;font-size:1.1rem}.summary{font-size:1.15rem;color:#444}
 .visits{display:grid;grid-template-columns:repeat(auto-fill,minmax(300px,1fr));gap:1rem}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import sqrt
+from math import exp, inf, lgamma, log, log1p, sqrt
 from statistics import NormalDist
 
 
@@ -26,6 +26,34 @@ def wilson_interval(k: int, n: int, *, confidence: float = 0.95) -> tuple[float,
     low = 0.0 if k == 0 else (centre - half) / scale  # exact ends, free of rounding
     high = 1.0 if k == n else (centre + half) / scale
     return low, high
+
+
+def binomial_upper(k: int, n: int, *, confidence: float = 0.95) -> float:
+    """The exact one-sided upper bound of a proportion of which `k` of `n` were seen.
+
+    The largest p for which `k` or fewer of `n` still have a chance of 1 − confidence: Σ_{i≤k} C(n,i) pⁱ (1−p)ⁿ⁻ⁱ = 0.05.
+    With k = 0 that is 1 − 0.05^(1/n); with k = n, or n = 0, it is 1.
+
+    Source: C. J. Clopper and E. S. Pearson, Biometrika 26 (1934) 404-413.
+    """
+    if not 0 <= k <= n:
+        raise ValueError(f"expected 0 <= k <= n, got k = {k}, n = {n}")
+    if k == n:
+        return 1.0
+    if k == 0:
+        return float(1.0 - (1.0 - confidence) ** (1.0 / n))
+    low, high = k / n, 1.0
+    for _ in range(60):  # halves the interval each time: to the last bit
+        middle = (low + high) / 2
+        low, high = (middle, high) if _at_most(k, n, middle) > 1.0 - confidence else (low, middle)
+    return high
+
+
+def _at_most(k: int, n: int, p: float) -> float:
+    """The chance of `k` or fewer of `n`, for 0 < p: each term by its logarithm, so that none overflows."""
+    log_not = log1p(-p) if p < 1 else -inf
+    ways = (lgamma(n + 1) - lgamma(i + 1) - lgamma(n - i + 1) for i in range(k + 1))
+    return sum(exp(way + i * log(p) + (n - i) * log_not) for i, way in enumerate(ways))
 
 
 def paired_difference_interval(both: int, first_only: int, second_only: int, neither: int, *,

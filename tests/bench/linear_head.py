@@ -15,8 +15,9 @@ import numpy as np
 from pawlatch.image import fit
 from pawlatch.photos import list_splits, read_photos
 from pawlatch.stats import wilson_interval
-from pawlatch_train.backbone import STARTER_WIDTH, Weights, build_backbone, find_weights
+from pawlatch_train.backbones import open_backbone
 from pawlatch_train.keras import keras
+from pawlatch_train.weights import STARTER_WIDTH
 
 
 def main() -> None:
@@ -26,23 +27,17 @@ def main() -> None:
     parser.add_argument("--starter", type=Path, help="another starter than the packaged one")
     parser.add_argument("--sizes", nargs="+", type=int, default=[128, 160, 224])
     args = parser.parse_args()
-    starter = Weights("file", args.starter, STARTER_WIDTH, 128) if args.starter else find_weights("starter", width=None, size=None)
-    teacher = Weights("file", args.teacher, STARTER_WIDTH, 224)
+    weights = {"starter": str(args.starter or "starter"), "teacher": str(args.teacher), "random": "none"}
     for size in args.sizes:
-        backbones = {"starter": build_backbone(starter, width=STARTER_WIDTH, size=size),
-                     "teacher": build_backbone(teacher, width=STARTER_WIDTH, size=size),
-                     "random": random_backbone(size)}
+        keras.utils.set_random_seed(0)
+        backbones = {name: open_backbone("mobilenet_v2", weights=origin, width=STARTER_WIDTH, size=size, target="desktop").model
+                     for name, origin in weights.items()}
         for folder in args.photos:
             train, valid = (load(folder, split, size) for split in ("train", "valid"))
             for name, backbone in backbones.items():
                 right, total = judge(backbone, train, valid)
                 low, high = wilson_interval(right, total)
                 print(f"{folder.name:<12} {size} px  {name:<8} {right}/{total} = {right / total:.3f} [{low:.3f}, {high:.3f}]", flush=True)
-
-
-def random_backbone(size):
-    keras.utils.set_random_seed(0)
-    return build_backbone(None, width=STARTER_WIDTH, size=size)
 
 
 def load(folder, split, size):
@@ -66,7 +61,7 @@ def judge(backbone, train, valid):
 
 
 def pooled(backbone, pixels):
-    batches = (pixels[i : i + 64].astype(np.float32) / 127.5 - 1 for i in range(0, len(pixels), 64))
+    batches = (pixels[i : i + 64].astype(np.float32) for i in range(0, len(pixels), 64))
     return np.concatenate([backbone.predict_on_batch(batch).mean((1, 2)) for batch in batches])
 
 

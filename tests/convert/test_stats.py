@@ -1,6 +1,8 @@
+import math
+
 import pytest
 
-from pawlatch.stats import paired_difference_interval, wilson_interval
+from pawlatch.stats import binomial_upper, paired_difference_interval, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -51,3 +53,23 @@ def test_impossible_counts_are_refused(counts: tuple[int, int]) -> None:
         wilson_interval(*counts)
     with pytest.raises(ValueError, match="negative"):
         paired_difference_interval(1, -1, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("k", "n", "expected"),
+    [  # k = 0 is the closed form; the test below solves the others the other way round
+        (0, 120, 0.0246557), (0, 299, 0.0099691), (1, 20, 0.2161), (2, 10, 0.5069), (5, 100, 0.1023), (7, 10, 0.9127), (10, 10, 1.0),
+    ],
+)
+def test_binomial_upper_has_the_exact_values(k: int, n: int, expected: float) -> None:
+    assert binomial_upper(k, n) == pytest.approx(expected, abs=1e-4)
+
+
+def test_at_the_binomial_bound_so_few_have_a_chance_of_one_in_twenty() -> None:
+    for k, n in ((1, 3), (4, 50), (49, 50), (30, 400)):
+        p = binomial_upper(k, n)
+        assert sum(math.comb(n, i) * p**i * (1 - p) ** (n - i) for i in range(k + 1)) == pytest.approx(0.05)
+    assert binomial_upper(10, 10_000) == pytest.approx(0.0016966, abs=2e-6)  # Poisson's 16.962 / 10,000 and a little
+    assert (binomial_upper(0, 0), binomial_upper(0, 50, confidence=0.99) > binomial_upper(0, 50)) == (1.0, True)
+    with pytest.raises(ValueError, match="0 <= k <= n"):
+        binomial_upper(3, 2)

@@ -85,6 +85,28 @@ def test_a_threshold_that_decides_nothing_is_refused(threshold):
         Consensus(("own",), threshold)
 
 
+def strange(observation):
+    return replace(observation, prediction=replace(observation.prediction, stranger=0.4, is_stranger=True))
+
+
+def test_a_stranger_the_model_takes_for_an_own_animal_stays_outside(seen):
+    frames = [seen(t / 10, own=0.99) for t in range(5)]
+    assert POLICY.decide(frames, 0.4).unlock
+    verdict = POLICY.decide([strange(frame) for frame in frames], 0.4)
+    assert (verdict.unlock, verdict.reason) == (False, "none of these: own 0.99, but its features are a stranger's")
+
+
+def test_frames_of_a_stranger_contradict(seen):
+    frames = [seen(t / 10, own=0.99) for t in range(6)]
+    assert POLICY.decide([*map(strange, frames[:2]), *frames[2:]], 0.5).unlock
+    verdict = POLICY.decide([*map(strange, frames[:3]), *frames[3:]], 0.5)
+    assert (verdict.unlock, verdict.reason[:6]) == (False, "3 of 6")
+
+
+def test_an_empty_place_is_said_before_a_stranger(seen):
+    assert POLICY.decide([strange(seen(0.0))], 0.0).reason == "no animal in the newest frame"
+
+
 def random_frames(rng, seen, *, highest_own):
     times = np.sort(rng.uniform(0, 4, rng.integers(0, 40)))
     rows = [(time, rng.uniform(0, highest_own)) for time in times]

@@ -49,6 +49,72 @@ def test_sixteen_bit_and_grey_become_rgb8():
     assert decode_image(encoded(".png", photo()[..., 0])).shape == (120, 160, 3)
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+def test_sixteen_bit_keeps_its_brightness(suffix):
+    shallow = photo()
+    decoded = decode_image(encoded(suffix, shallow.astype(np.uint16) * 257))
+    assert np.array_equal(decoded, shallow[..., ::-1])
+
+
+def cmyk_jpeg(blocks, *, adobe: bool) -> bytes:
+    """A baseline JPEG of four components, one flat 8×8 block for each (C, M, Y, K) as stored; 8 blocks a row.
+
+    One Huffman table codes the twelve sizes of a DC step in four bits each, the other only the end of a block, in one bit.
+    """
+    def segment(marker, body):
+        return bytes([0xFF, marker]) + (len(body) + 2).to_bytes(2, "big") + bytes(body)
+
+    height, width = 8 * (len(blocks) // 8), 64
+    frame = [8, *height.to_bytes(2, "big"), *width.to_bytes(2, "big"), 4]
+    bits, last = "", [0] * 4
+    for block in blocks:
+        for channel, level in enumerate(block):
+            step = (8 * (level - 128)) - last[channel]  # a flat block's only coefficient, with a quantizer of 1
+            last[channel] += step
+            size = abs(step).bit_length()
+            low = step if step >= 0 else step + (1 << size) - 1
+            bits += f"{size:04b}" + (f"{low:0{size}b}" if size else "") + "0"
+    bits += "1" * (-len(bits) % 8)
+    scan = int(bits, 2).to_bytes(len(bits) // 8, "big").replace(b"\xff", b"\xff\0")
+    return b"".join([
+        b"\xff\xd8", segment(0xEE, b"Adobe\0\x64\0\0\0\0\0") if adobe else b"",
+        segment(0xDB, [0] + [1] * 64),
+        segment(0xC0, frame + [value for component in range(1, 5) for value in (component, 0x11, 0)]),
+        segment(0xC4, [0x00, 0, 0, 0, 12] + [0] * 12 + [*range(12)]), segment(0xC4, [0x10, 1] + [0] * 15 + [0]),
+        segment(0xDA, [4] + [value for component in range(1, 5) for value in (component, 0)] + [0, 63, 0]), scan, b"\xff\xd9",
+    ])  # fmt: skip
+
+
+@pytest.mark.parametrize("adobe", [True, False])
+def test_cmyk_is_read_as_photoshop_writes_it_inverted(adobe):
+    """Every program writes 255 for no ink, with Adobe's marker or without it."""
+    inks = {(0, 0, 0, 0): (255, 255, 255), (255, 0, 0, 0): (0, 255, 255), (0, 255, 255, 0): (255, 0, 0),
+            (0, 0, 0, 255): (0, 0, 0), (51, 102, 0, 0): (204, 153, 255), (0, 0, 0, 128): (127, 127, 127)}
+    stored = [tuple(255 - ink for ink in color) for color in inks]
+    decoded = decode_image(cmyk_jpeg([stored[i % len(stored)] for i in range(16)], adobe=adobe))
+    for i, rgb in enumerate(inks.values()):
+        assert np.abs(decoded[4, 8 * i + 4].astype(int) - rgb).max() <= 2, (i, rgb)
+
+
+def test_of_a_phones_several_pictures_the_first_is_read():
+    """MPO: a JPEG with an index of others, which follow it."""
+    first, second = photo(), photo(60, 80)
+    index = b"MPF\0II*\0\x08\0\0\0\0\0\0\0\0\0"
+    jpeg = encoded(".jpg", first)
+    data = jpeg[:2] + b"\xff\xe2" + (len(index) + 2).to_bytes(2, "big") + index + jpeg[2:] + encoded(".jpg", second)
+    assert np.array_equal(decode_image(data), decode_image(jpeg))
+
+
+@pytest.mark.skipif(not hasattr(cv2, "imencodeanimation"), reason="this OpenCV cannot write animations")
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png", ".avif"])
+def test_an_animation_is_refused_and_a_still_is_not(suffix):
+    animation = cv2.Animation()
+    animation.frames, animation.durations = [photo(), photo(), photo()], [100, 100, 100]
+    with pytest.raises(ImageError, match=r"expected a still, but cat\.x is an animation; save the frames"):
+        decode_image(cv2.imencodeanimation(suffix, animation)[1].tobytes(), name="cat.x")
+    assert decode_image(encoded(suffix, photo())).shape == (120, 160, 3)
+
+
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp", ".tiff"])
 @pytest.mark.parametrize("share", [0.05, 0.6, 0.95])
 def test_a_truncated_file_is_refused(suffix, share):
@@ -80,6 +146,8 @@ def test_transparency_is_refused_and_an_opaque_alpha_is_not():
     (b"", "empty"),
     (b"hello, this is text and no picture at all", "none"),
     (b"\0\0\0\x18ftypheic" + b"\0" * 64, "HEIC"),
+    (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heim" + b"\0" * 64, "HEIC"),
+    (b"\0\0\0\x18ftypmif1\0\0\0\0mif1avif" + b"\0" * 64, "none"),
     (encoded(".png", np.zeros((1, 1, 3), np.uint8)), "at least 16 pixels"),
 ])
 def test_what_is_no_photo_is_refused_with_a_remedy(data, words):

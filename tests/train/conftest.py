@@ -41,3 +41,19 @@ def trained(drawn_photos, tmp_path_factory, command) -> tuple[Path, subprocess.C
 def counts() -> dict[str, int]:
     """Photos by label in `drawn_photos`, beside the broken one."""
     return {label: count for label, (_, count) in COUNTS.items()}
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone(tmp_path_factory) -> Path:
+    """A Keras model of four blocks, at 64 pixels, with random weights: a backbone that trains in a second."""
+    keras = pytest.importorskip("tf_keras", reason="needs the train extra")
+    keras.utils.set_random_seed(0)
+    pixels = x = keras.Input((SIDE, SIDE, 3), name="image")
+    x = keras.layers.Rescaling(1 / 127.5, offset=-1.0)(x)
+    for block, channels in enumerate((8, 12, 16, 24), 1):
+        x = keras.layers.Conv2D(channels, 3, strides=2, padding="same", use_bias=False, name=f"block_{block}_conv")(x)
+        x = keras.layers.BatchNormalization(name=f"block_{block}_bn")(x)
+        x = keras.layers.ReLU(6.0, name=f"block_{block}_relu")(x)
+    path = tmp_path_factory.mktemp("backbone") / "tiny.keras"
+    keras.Model(pixels, x, name="tiny").save(path)
+    return Path(path)

@@ -3,94 +3,187 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pawlatch.commands.arguments import whole
-from pawlatch.image import FIT_POLICIES
+from pawlatch_train.recipe import RecipeError, TrainRecipe, choices_of, help_of, parse_value, read_recipe
 
 if TYPE_CHECKING:
-    from pawlatch_train.train import Trained
+    from pawlatch_train.train import TrainOptions
+
+ALIASES = {"head_epochs": ("--epochs",)}
 
 
 def main(argv: list[str]) -> int:
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    args = parser.parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    from pawlatch_train.model import Recipe  # TensorFlow comes in here, after --help and usage errors
-    from pawlatch_train.train import TrainOptions, train_model
+    if (args.unlock or "").startswith("imagenet:") and args.photos is None:
+        return _imagenet_door(args)
+    if args.layers:
+        return _layers(args)
+    if args.photos is None:
+        parser.error("name the folder of photos, or --unlock imagenet:GROUP for a door without any")
+    if args.check:
+        from pawlatch_train.check_page import main as check
 
-    recipe = Recipe(seed=args.seed, head_epochs=args.epochs, fine_tune_epochs=args.fine_tune_epochs)
-    options = TrainOptions(
-        unlock=tuple(label for label in (args.unlock or "").split(",") if label),
-        weights=args.weights, width=args.width, image_size=args.image_size, fit=args.fit, target=args.target,
-        overwrite=args.overwrite, name=args.name, recipe=recipe,
-    )
+        return check(args.photos, args.html)
+    if args.output is None:
+        parser.error("name the model folder to write with -o")
+    from pawlatch_train.train import train_model  # TensorFlow comes in here, after --help and usage errors
+
+    if args.compare:
+        from pawlatch_train.compare import compare
+
+        field, values = _compared(args.compare)
+        print(compare(args.photos, args.output, _options(args), field=field, values=values, progress=_tell))
+        return 0
     start = time.monotonic()
-    trained = train_model(args.photos, args.output, options, progress=lambda line: print(line, file=sys.stderr, flush=True))
-    print(summary(trained))
-    print(f"trained in {time.monotonic() - start:.0f} s; next: convert --int8 {args.output}")
+    trained = train_model(args.photos, args.output, _options(args), progress=_tell)
+    if trained.is_chief:
+        print(trained.summary())
+        print(f"trained in {time.monotonic() - start:.0f} s; report: {args.output / 'report.html'}")
+        print(f"next: convert --int8 {args.output}")
     return 0
 
 
-def summary(trained: Trained) -> str:
-    """What a person wants to know after training."""
-    card, confusion = trained.card, trained.confusion
-    total, right = int(confusion.sum()), int(confusion.trace())
-    low, high = trained.interval_95
-    lines = [
-        f"{trained.folder}: {len(card.labels)} labels, held-out accuracy {right}/{total} = {right / total:.3f} "
-        f"(95 % interval {low:.3f} to {high:.3f})",
-        "held-out photos, rows truth, columns prediction:",
-        "  " + " " * 14 + "".join(f"{label[:10]:>12}" for label in card.labels),
-    ]
-    for label, row in zip(card.labels, confusion, strict=True):
-        lines.append(f"  {label[:14]:<14}" + "".join(f"{int(count):>12}" for count in row))
-    if trained.set_aside:
-        lines.append(f"{len(trained.set_aside)} files were set aside:")
-        lines += [f"  {item.path}: {item.reason}" for item in trained.set_aside[:10]]
-    if not card.unlock:
-        lines.append("no --unlock label: a door with this model cannot be armed")
-        return "\n".join(lines)
-    door = card.provenance["metrics"]["single_photo_door"]
-    lines.append(
-        f"unlocks for {', '.join(card.unlock)} from a score of {card.threshold('saved_model'):.3f}; on single held-out photos "
-        f"{door['false_unlocks']} false unlocks of {door['strangers']} "
-        f"(95 %: at most {door['false_unlock_interval_95'][1]:.1%}), "
-        f"{door['lock_outs']} lock-outs of {door['own']}"
+def _options(args: argparse.Namespace) -> TrainOptions:
+    from pawlatch_train.train import TrainOptions
+
+    return TrainOptions(
+        unlock=tuple(label for label in (args.unlock or "").split(",") if label),
+        backbone=args.backbone, weights=args.weights, width=args.width, image_size=args.image_size, cut_at=args.cut_at,
+        target=args.target, recipe=_recipe(args), max_false_unlock=args.max_false_unlock, folds=args.folds,
+        distill=args.distill, save=tuple(args.save or ()), strategy=args.strategy, resume=args.resume,
+        overwrite=args.overwrite, name=args.name,
     )
-    return "\n".join(lines)
+
+
+def _recipe(args: argparse.Namespace) -> TrainRecipe:
+    """Flags before the file, the file before the defaults."""
+    values = read_recipe(args.recipe) if args.recipe else {}
+    typed = {field.name: getattr(args, field.name) for field in dataclasses.fields(TrainRecipe)}
+    values |= {name: parse_value(name, text) for name, text in typed.items() if text is not None}
+    return TrainRecipe().with_values(values)
+
+
+def _compared(text: str) -> tuple[str, list[Any]]:
+    """`optimizer=sgd,adam` as the field and its values; where the values are lists themselves, they are divided by `;`."""
+    field, _, values = text.partition("=")
+    parts = [part for part in values.split(";" if ";" in values else ",") if part]
+    if len(parts) < 2:
+        raise RecipeError(f"--compare takes a field of the recipe and two or more values, as optimizer=sgd,adam; got {text!r}")
+    return field, [parse_value(field, part) for part in parts]
+
+
+def _imagenet_door(args: argparse.Namespace) -> int:
+    if args.output is None:
+        raise RecipeError("name the model folder to write with -o")
+    from pawlatch_train.imagenet import imagenet_door
+
+    print(imagenet_door(args.unlock.removeprefix("imagenet:"), args.output, weights=args.weights, width=args.width,
+                        size=args.image_size, overwrite=args.overwrite, progress=_tell))
+    return 0
+
+
+def _layers(args: argparse.Namespace) -> int:
+    from pawlatch_train.backbones import open_backbone
+    from pawlatch_train.layers import list_layers, trainable_from
+
+    recipe = _recipe(args)
+    backbone = open_backbone(args.backbone, weights=args.weights, width=args.width, size=args.image_size, target=args.target,
+                             cut_at=args.cut_at)
+    at = backbone.default_fine_tune_at if recipe.fine_tune_at is None else recipe.fine_tune_at
+    trainable = trainable_from(backbone.model, at, freeze=recipe.freeze, batch_norm_frozen=recipe.batch_norm_frozen)
+    print(list_layers(backbone.model, trainable))
+    return 0
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="train", description="Turn a folder of photos into a fine-tuned MobileNetV2 SavedModel.",
+        prog="train", description="Turn a folder of photos into a fine-tuned SavedModel with its card and report.",
         epilog="photos/<label>/* or photos/{train,valid,test}/<label>/*; _other/ holds strangers, _empty/ the place alone",
     )
-    parser.add_argument("photos", type=Path, help="folder with a folder of photos for each label")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="the model folder to write")
-    parser.add_argument("--unlock", metavar="LABEL[,LABEL]", help="labels the door opens for; none: it cannot be armed")
-    parser.add_argument("--weights", default="auto", help="auto (default), imagenet, starter, or a file of weights")
-    parser.add_argument("--target", choices=("pi5", "pi4", "pi-zero2", "desktop"), default="desktop", help="picks the width")
-    parser.add_argument("--width", type=float, help="MobileNetV2's width multiplier (default: by weights and target)")
-    parser.add_argument("--image-size", type=_side, help="input side in pixels, a multiple of 32 (default: 224; starter: 128)")
-    parser.add_argument("--fit", choices=FIT_POLICIES, default="center_crop", help="how a picture becomes square")
-    parser.add_argument("--epochs", type=whole, default=40, help="most epochs of the frozen stage (default 40)")
-    parser.add_argument("--fine-tune-epochs", type=_count, help="epochs of fine-tuning (default: by the number of photos)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("photos", type=Path, nargs="?", help="folder with a folder of photos for each label")
+    parser.add_argument("-o", "--output", type=Path, help="the model folder to write")
+    parser.add_argument("--unlock", metavar="LABEL[,LABEL]",
+                        help="labels the door opens for; none: it cannot be armed; imagenet:dog, without photos: any dog")
     parser.add_argument("--name", help="the model's name (default: what it unlocks for)")
     parser.add_argument("--overwrite", action="store_true", help="replace an output folder that exists")
+    parser.add_argument("--resume", action="store_true", help="go on where a killed run of the same command ended")
+
+    look = parser.add_argument_group("look before you train")
+    look.add_argument("--check", action="store_true", help="only report on the photos")
+    look.add_argument("--html", type=Path, help="with --check: write the report with thumbnails here")
+    look.add_argument("--layers", action="store_true",
+                      help="only list the backbone's layers and what fine-tuning would train")
+
+    backbone = parser.add_argument_group("backbone")
+    backbone.add_argument("--backbone", default="mobilenet_v2", help="mobilenet_v2 (default), mobilenet_v3_small, "
+                          "mobilenet_v3_large, efficientnet_b0, vgg16, hub:HANDLE_OR_FOLDER, or the path of a model")
+    backbone.add_argument("--weights", default="auto", help="auto (default), imagenet, starter, none, or a file of weights")
+    backbone.add_argument("--target", choices=("pi5", "pi4", "pi-zero2", "desktop"), default="desktop",
+                          help="picks the width")
+    backbone.add_argument("--width", type=float, help="width multiplier (default: by weights and target)")
+    backbone.add_argument("--image-size", type=_side, metavar="SIDE",
+                          help="input side in pixels, a multiple of 32 (default: 224; starter: 128)")
+    backbone.add_argument("--cut-at", metavar="LAYER", help="with a model as backbone: the layer whose output is taken")
+
+    trust = parser.add_argument_group("what it promises")
+    trust.add_argument("--max-false-unlock", type=_rate, default=0.01, metavar="RATE",
+                       help="share of strangers' photos that may unlock (default 1%%)")
+    trust.add_argument("--folds", type=int, default=0, metavar="K",
+                       help="cross-validate; the final model is trained on all photos")
+
+    more = parser.add_argument_group("more")
+    more.add_argument("--compare", metavar="FIELD=A,B",
+                      help="train once for each value of a recipe's field and draw all curves in one plot")
+    more.add_argument("--distill", type=Path, metavar="TEACHER", help="a model folder whose scores teach this one")
+    more.add_argument("--save", action="append", choices=("keras", "h5", "weights"),
+                      help="save this format beside the SavedModel")
+    more.add_argument("--strategy", choices=("mirrored", "multiworker", "parameter-server", "tpu"),
+                      help="train on several GPUs or machines (docs/many-machines.md)")
+
+    recipe = parser.add_argument_group("recipe", "each field of TrainRecipe; what is not given follows from the photos")
+    recipe.add_argument("--recipe", type=Path, metavar="FILE", help="a TOML file of fields, as a model keeps in recipe.toml")
+    for field in dataclasses.fields(TrainRecipe):
+        allowed = choices_of(field.name)
+        default = "" if field.default is None else f" (default {_shown(field.default)})"
+        recipe.add_argument(
+            f"--{field.name.replace('_', '-')}", *ALIASES.get(field.name, ()), dest=field.name, choices=allowed,
+            metavar=None if allowed else "VALUE", help=f"{help_of(field.name)}{default}".replace("%", "%%"),
+        )
     return parser
 
 
-def _count(text: str) -> int:
-    return 0 if text == "0" else whole(text)
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value == () else f"{value}"
+
+
+def _rate(text: str) -> float:
+    """A share as 0.01 or 1%."""
+    try:
+        rate = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        rate = -1.0
+    if not 0 < rate < 1:
+        raise argparse.ArgumentTypeError(f"a rate must be above 0 and below 1, as 0.01 or 1%, got {text}")
+    return rate
 
 
 def _side(text: str) -> int:
-    side = int(text)
+    side = whole(text)
     if side < 64 or side % 32:
         raise argparse.ArgumentTypeError(f"the input side must be a multiple of 32 from 64 up, got {text}")
     return side

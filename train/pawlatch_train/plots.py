@@ -1,78 +1,115 @@
-"""What a person looks at after training: the curves and the confusion matrix, as PNG."""
+"""Curves, as PNG. matplotlib is imported when the first is drawn (half a second); it has no Hangul, so labels stay out.
+
+What carries label names is drawn in `grids`.
+"""
 
 from __future__ import annotations
 
 import io
+import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pawlatch.files import write_atomic
-from pawlatch_train.model import History
+from pawlatch.stats import wilson_interval
+from pawlatch_train.grids import draw_confusion
+from pawlatch_train.history import History
+from pawlatch_train.judged import Judged
+
+__all__ = ["draw_comparison", "draw_confusion", "draw_curves", "draw_reliability"]
+
+GREY, GREEN, ORANGE = "#8a8f98", "#1f6f4a", "#b5541c"
+BINS = 10
 
 
 def draw_curves(history: History, path: Path) -> None:
-    """Loss and accuracy over the epochs of both stages."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
+    """Loss and accuracy over the epochs of both stages, with the line where fine-tuning began."""
+    figure, axes = _figure(10, 3.8, columns=2)
     epochs = np.arange(1, len(history.loss) + 1)
     turn = history.stage.index("fine-tuned") + 0.5 if "fine-tuned" in history.stage else None
-    figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), constrained_layout=True)
     for axis, name in zip(axes, ("loss", "accuracy"), strict=True):
-        axis.plot(epochs, getattr(history, name), label="training (augmented)", color="#8a8f98")
-        axis.plot(epochs, getattr(history, f"val_{name}"), label="validation", color="#1f6f4a")
+        axis.plot(epochs, getattr(history, name), label="training (augmented)", color=GREY, marker=_dot(history))
+        axis.plot(epochs, getattr(history, f"val_{name}"), label="validation", color=GREEN, marker=_dot(history))
         if turn is not None:
-            axis.axvline(turn, color="#b5541c", linewidth=1, linestyle="--", label="fine-tuning starts")
+            axis.axvline(turn, color=ORANGE, linewidth=1, linestyle="--", label="fine-tuning begins")
         axis.set(xlabel="epoch", title=name)
-        axis.grid(alpha=0.2)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    axes[0].set_ylim(bottom=0)
     axes[1].set_ylim(0, 1.02)
     axes[1].legend(loc="lower right")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=110)
-    plt.close(figure)
-    write_atomic(path, buffer.getvalue())
+    _write(figure, path)
 
 
-def draw_confusion(confusion: NDArray[np.int64], labels: tuple[str, ...], path: Path) -> None:
-    """The confusion matrix (n, n), rows truth, columns prediction, on held-out photos.
+def draw_comparison(histories: Mapping[str, History], path: Path, *, field: str) -> None:
+    """Training and validation curves of all runs in one plot; a dot marks the first epoch of fine-tuning.
 
-    Drawn with OpenCV's own font, which holds Hangul; matplotlib's does not.
+    `histories` by the value of the recipe's `field` that each run had.
     """
-    import cv2
-
-    from pawlatch.text import put_text, text_width
-
-    cell, size = 72, 18
-    margin = max(text_width(label, size) for label in labels) + 24
-    top = margin + 40
-    side = cell * len(labels)
-    picture = np.full((top + side + 16, margin + side + 24, 3), 255, np.uint8)
-    put_text(picture, "rows: truth   columns: prediction", (12, 26), (90, 90, 90), 15)
-    shares = confusion / np.maximum(1, confusion.sum(axis=1, keepdims=True))
-    for row, label in enumerate(labels):
-        put_text(picture, label, (12, top + row * cell + cell // 2 + 6), (30, 30, 30), size)
-        _put_upright(picture, label, (margin + row * cell + cell // 2 - 10, top - 10), size)
-        for column, share in enumerate(shares[row]):
-            corner = (margin + column * cell, top + row * cell)
-            ink = (74, 111, 31) if row == column else (28, 84, 181)
-            colour = tuple(255 - (255 - channel) * share for channel in ink)
-            cv2.rectangle(picture, corner, (corner[0] + cell - 3, corner[1] + cell - 3), colour, cv2.FILLED)
-            number = str(int(confusion[row, column]))
-            at = (corner[0] + (cell - text_width(number, size)) // 2, corner[1] + cell // 2 + 6)
-            put_text(picture, number, at, (255, 255, 255) if share > 0.5 else (60, 60, 60), size)
-    write_atomic(path, cv2.imencode(".png", picture)[1].tobytes())
+    figure, axes = _figure(11, 7, rows=2, columns=2)
+    ceiling = 1.1 * max((value for history in histories.values() for value in (*history.loss[:1], *history.val_loss[:1])
+                         if math.isfinite(value)), default=1.0)
+    for row, (prefix, which) in enumerate((("", "training"), ("val_", "validation"))):
+        for axis, name in zip(axes[row], ("loss", "accuracy"), strict=True):
+            for i, (value, history) in enumerate(histories.items()):
+                curve = getattr(history, prefix + name)
+                dots = [] if history.turn is None else [history.turn]
+                axis.plot(np.arange(1, len(curve) + 1), curve, label=value.replace("$", r"\$"), color=f"C{i % 10}",
+                          linestyle="-" if i < 10 else "--", marker="o", markevery=dots, markersize=5)
+            axis.set(xlabel="epoch", title=f"{which} {name}")
+            axis.set_ylim(*((0, ceiling) if name == "loss" else (0, 1.02)))  # a run that diverges leaves the plot
+            axis.xaxis.get_major_locator().set_params(integer=True)
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside right upper", title=field)
+    _write(figure, path)
 
 
-def _put_upright(picture: NDArray[np.uint8], text: str, foot_xy: tuple[int, int], size: int) -> None:
-    """Write a text upwards, its beginning at `foot_xy`."""
-    from pawlatch.text import put_text, text_width
+def draw_reliability(judged: Judged, path: Path) -> None:
+    """How often the model was right where it said so with a score of 0.5, 0.6, ...; on the diagonal it can be believed."""
+    figure, (axis, counts) = _figure(5.4, 5.4, rows=2, height_ratios=[3, 1], sharex=True)
+    axis.plot([0, 1], [0, 1], color="#c9c9c4", linewidth=1)
+    for scores, label, colour in ((judged.raw_scores, "before the temperature", GREY), (judged.scores, "after", GREEN)):
+        middle, share, low, high = reliability(scores, judged.targets)
+        offset = 0.006 if colour == GREEN else -0.006
+        axis.errorbar(middle + offset, share, yerr=[share - low, high - share], label=label, color=colour, fmt="o-", capsize=2,
+                      linewidth=1.2, markersize=4, elinewidth=0.8)
+    axis.set(ylabel="share that was right (95 % interval)", ylim=(0, 1.02), xlim=(0, 1))
+    axis.legend(loc="upper left")
+    counts.hist(judged.confidence, bins=np.linspace(0, 1, 2 * BINS + 1), color=GREEN)
+    counts.set(xlabel="score of what was predicted", ylabel="photos")
+    _write(figure, path)
 
-    strip = np.full((size + 8, text_width(text, size) + 4, 3), 255, np.uint8)
-    put_text(strip, text, (0, size), (30, 30, 30), size)
-    upright = np.rot90(strip)
-    left, bottom = foot_xy
-    picture[bottom - upright.shape[0] : bottom, left : left + upright.shape[1]] = upright
+
+def reliability(scores: NDArray[np.float32], targets: NDArray[np.integer]) -> tuple[NDArray[np.float64], ...]:
+    """Of the filled ones of ten bins of the highest score: its mean, the share that was right, Wilson's 95 % interval."""
+    confidence, right = scores.max(axis=1), scores.argmax(axis=1) == targets
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    rows = [
+        (confidence[own].mean(), right[own].mean(), *wilson_interval(int(right[own].sum()), int(own.sum())))
+        for own in (bins == i for i in range(BINS)) if own.any()
+    ]
+    return tuple(np.array(rows, np.float64).reshape(-1, 4).T)
+
+
+def _dot(history: History) -> str | None:
+    return "o" if len(history.loss) == 1 else None  # a line needs two epochs
+
+
+def _figure(width: float, height: float, *, rows: int = 1, columns: int = 1, **how: Any) -> tuple[Any, Any]:
+    """Without pyplot, which keeps figures of its own and looks for a screen."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(rows, columns, **how)
+    for axis in np.ravel(axes):
+        axis.grid(alpha=0.2)
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _write(figure: Any, path: Path) -> None:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=110, format="png")
+    write_atomic(path, buffer.getvalue())

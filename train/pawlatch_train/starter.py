@@ -26,8 +26,9 @@ from pawlatch import scene
 from pawlatch.image import Image, fit
 from pawlatch.photos import SetAside, list_splits, read_photos
 from pawlatch_train.augment import HEAVY, augment
-from pawlatch_train.backbone import STARTER_SIZE, STARTER_WIDTH, Weights, build_backbone, save_npz
+from pawlatch_train.backbones import open_backbone
 from pawlatch_train.keras import keras, tf
+from pawlatch_train.weights import STARTER_SIZE, STARTER_WIDTH, save_npz
 
 SOURCE_SIDE = 192  # photos are kept at this side, so that zoomed crops have pixels to show
 BATCH = 64
@@ -49,8 +50,10 @@ def main(argv: list[str] | None = None) -> int:
     images = load_pictures(args.photos, scenes=args.scenes, seed=args.seed)
     print(f"{len(images)} pictures", file=sys.stderr)
     keras.utils.set_random_seed(args.seed)
-    teacher = build_backbone(Weights("file", args.teacher, STARTER_WIDTH, 224), width=STARTER_WIDTH, size=STARTER_SIZE)
-    student = build_backbone(None, width=STARTER_WIDTH, size=STARTER_SIZE)
+    teacher, student = (
+        open_backbone("mobilenet_v2", weights=weights, width=STARTER_WIDTH, size=STARTER_SIZE, target="desktop").model
+        for weights in (str(args.teacher), "none")
+    )
     distil(student, teacher, images, minutes=args.minutes, seed=args.seed)
     save_npz(student, args.output)
     print(f"{args.output}: {args.output.stat().st_size / 1e6:.2f} MB", file=sys.stderr)
@@ -84,12 +87,12 @@ def distil(student: Any, teacher: Any, images: list[Image], *, minutes: float, s
 
     @tf.function  # type: ignore[untyped-decorator]
     def step(pixels: Any, rate: Any) -> Any:
-        scaled = tf.cast(pixels, tf.float32) / 127.5 - 1.0
-        targets = teacher_taps(scaled, training=False)
+        values = tf.cast(pixels, tf.float32)
+        targets = teacher_taps(values, training=False)
         with tf.GradientTape() as tape:
             errors = [
                 tf.reduce_mean(((guess - target) / scale) ** 2)
-                for guess, target, scale in zip(student_taps(scaled, training=True), targets, scales, strict=True)
+                for guess, target, scale in zip(student_taps(values, training=True), targets, scales, strict=True)
             ]
             loss = errors[-1] + 0.25 * tf.add_n(errors[:-1])  # the pooled features are what is wanted
         optimizer.learning_rate.assign(rate)
@@ -115,8 +118,8 @@ def tapped(backbone: Any) -> Any:
 
 def feature_scales(taps: Any, pixels: NDArray[np.uint8]) -> list[Any]:
     """Per-channel standard deviations of each of the teacher's outputs, so that each channel counts alike."""
-    scaled = tf.cast(pixels, tf.float32) / 127.5 - 1.0
-    deviations = [tf.math.reduce_std(output, range(len(output.shape) - 1)) for output in taps.predict(scaled, verbose=0)]
+    outputs = taps.predict(tf.cast(pixels, tf.float32), verbose=0)
+    deviations = [tf.math.reduce_std(output, range(len(output.shape) - 1)) for output in outputs]
     return [deviation + 0.1 * tf.reduce_mean(deviation) for deviation in deviations]
 
 

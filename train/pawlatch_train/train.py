@@ -1,226 +1,351 @@
-"""Photos to a model folder: SavedModel, card, curves, confusion matrix, and the photos that prove it later."""
+"""Photos to a model folder: SavedModel, card, report, logs, and the photos that prove it later."""
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from pawlatch import __version__
 from pawlatch.card import SAVED_MODEL, InputSpec, ModelCard
-from pawlatch.errors import ModelCardError, PawlatchError
-from pawlatch.files import new_folder, require_absent
-from pawlatch.image import FitPolicy
-from pawlatch.photos import RESERVED, SetAside
-from pawlatch.stats import wilson_interval
-from pawlatch_train.backbone import STARTER_SIZE, Weights, find_weights
-from pawlatch_train.dataset import Dataset, Pixels, balanced, load_dataset, split_photos
-from pawlatch_train.keras import keras, tf
-from pawlatch_train.model import BATCH, OUTPUTS, Recipe, build_model, fit_model, save_model
-from pawlatch_train.plots import draw_confusion, draw_curves
+from pawlatch.errors import ModelCardError, PhotosError
+from pawlatch.files import require_absent, write_atomic
+from pawlatch.photos import RESERVED, list_splits
+from pawlatch_train.backbones import open_backbone
+from pawlatch_train.calibrate import fit_temperature, softmax
+from pawlatch_train.callbacks import TensorBoardLog
+from pawlatch_train.check import render_check
+from pawlatch_train.check_page import render_page
+from pawlatch_train.dataset import Dataset, balanced, load_dataset
+from pawlatch_train.distribute import Cluster, chief_writes, hold_together, open_cluster, require_same
+from pawlatch_train.features import Backbone
+from pawlatch_train.fit import Fitted, Fitting, Indices, Material, predict, prepare
+from pawlatch_train.folds import OutOfFold, cross_validate
+from pawlatch_train.history import History
+from pawlatch_train.judged import Judged
+from pawlatch_train.keras import keras
+from pawlatch_train.layers import trainable_weights
+from pawlatch_train.network import OUTPUTS, Network, build_network, divide_logits, save_network
+from pawlatch_train.operating import cross_fitted
+from pawlatch_train.outcome import keep_photos, photographed, set_aside, versions
+from pawlatch_train.recipe import TrainRecipe
+from pawlatch_train.report import Story, write_report
+from pawlatch_train.served import Served, save_formats
+from pawlatch_train.splits import folds
+from pawlatch_train.teacher import Teacher
+from pawlatch_train.trust import Trust, assess
+from pawlatch_train.work import same_training, workspace
 
-CALIBRATION_PHOTOS = 200
-DEFAULT_THRESHOLD = 0.8
-HIGHEST_THRESHOLD = 0.98
-DEFAULT_SIZE = 224
-TARGET_WIDTHS = {"pi5": 1.0, "pi4": 1.0, "pi-zero2": 0.35, "desktop": 1.0}
+STAND_IN_PHOTOS = 60  # to be judged by where folds leave none held out
+
+Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What the user chose; None follows from the weights."""
+    """What the user chose; None follows from the weights, the target, or the photos."""
 
     unlock: tuple[str, ...] = ()
+    backbone: str = "mobilenet_v2"
     weights: str = "auto"
     width: float | None = None
     image_size: int | None = None
-    fit: FitPolicy = "center_crop"
+    cut_at: str | None = None
     target: str = "desktop"
+    recipe: TrainRecipe = field(default_factory=TrainRecipe)
+    max_false_unlock: float = 0.01
+    folds: int = 0
+    distill: Path | None = None
+    save: tuple[str, ...] = ()
+    strategy: str | None = None
+    resume: bool = False
     overwrite: bool = False
     name: str | None = None
-    recipe: Recipe = field(default_factory=Recipe)
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What came out: the card and what was measured on the held-out photos, with the reloaded SavedModel."""
+    """What came out, and what a person wants to know of it."""
 
     folder: Path
     card: ModelCard
-    weights: Weights
-    confusion: NDArray[np.int64]
-    interval_95: tuple[float, float]
-    set_aside: list[SetAside]
+    history: History
+    judged: Judged
+    trust: Trust
+    is_chief: bool
+
+    def summary(self) -> str:
+        """The lines for a terminal."""
+        share, labels = self.judged.share_right(), self.card.labels
+        low, high = share.interval()
+        lines = [
+            f"{self.folder}: {len(labels)} labels, accuracy {share.k}/{share.n} = {share.value:.3f} on {self.judged.source}",
+            f"(95 % interval {low:.3f} to {high:.3f}, of {share.groups} different moments); rows truth, columns prediction:",
+            "  " + " " * 14 + "".join(f"{label[:10]:>12}" for label in labels),
+        ]
+        for label, row in zip(labels, self.judged.confusion(), strict=True):
+            lines.append(f"  {label[:14]:<14}" + "".join(f"{int(count):>12}" for count in row))
+        lines += self.trust.sentences or ["no --unlock label: a door with this model cannot be armed"]
+        return "\n".join(lines + self.trust.lines())
 
 
-@dataclass(frozen=True)
-class Measured:
-    """Scores (n, labels) of the SavedModel, as it lies on disk, on one split."""
-
-    scores: NDArray[np.float32]
-    targets: NDArray[np.int64]
-
-    @property
-    def accuracy(self) -> float:
-        return float((self.scores.argmax(1) == self.targets).mean()) if len(self.targets) else float("nan")
-
-
-def train_model(photos: Path, output: Path, options: TrainOptions, *, progress: Callable[[str], None]) -> Trained:
+def train_model(photos: Path, output: Path, options: TrainOptions, *, progress: Progress) -> Trained:
     """Train on `photos` and write `output`; nothing is left of it where training fails.
 
     Raises:
-        PhotosError, WeightsError, ModelCardError, OutputError: what was given cannot be used; the message says why.
+        PhotosError, WeightsError, BackboneError, ModelCardError, OutputError, PawlatchError: what was given cannot be used;
+            the message says why.
     """
     require_absent(output, overwrite=options.overwrite)
-    seed = options.recipe.seed
-    _check_unlock(photos, options.unlock, seed)
-    weights = find_weights(
-        options.weights, width=options.width, size=options.image_size, default_width=TARGET_WIDTHS[options.target]
-    )
-    size = options.image_size or (STARTER_SIZE if weights.source == "starter" else DEFAULT_SIZE)
-    _say_weights(weights, size, progress)
-    data = load_dataset(photos, size_hw=(size, size), policy=options.fit, seed=seed, progress=progress)
+    _check_options(photos, options)
+    cluster = open_cluster(options.strategy, progress=progress)
+    say: Progress = progress if cluster.is_chief else lambda line: None
+    with hold_together(cluster), workspace(output, resume=options.resume, task=cluster.index) as work:
+        return _Run(photos, output, options, cluster, work, say).train()
 
-    keras.utils.set_random_seed(seed)
-    model = build_model(weights, size=size, labels=len(data.labels), dropout=options.recipe.dropout)
-    history = fit_model(model, data, options.recipe, progress=progress)
 
-    with new_folder(output, overwrite=options.overwrite) as folder:
-        measured = _measure_reloaded(save_model(model, folder), data, folder)
-        card = _card(photos, data, options, weights, size, measured)
-        confusion = _confusion(measured["held_out"], len(data.labels))
-        _keep_photos(folder / "assets.extra" / "heldout", data.held_out)
-        _keep_calibration(folder / "assets.extra" / "calibration", data, seed)
-        draw_curves(history, folder / "curves.png")
-        draw_confusion(confusion, data.labels, folder / "confusion.png")
+class _Run:
+    """One training: what its steps share."""
+
+    def __init__(self, photos: Path, output: Path, options: TrainOptions, cluster: Cluster, work: Path, say: Progress) -> None:
+        self.photos, self.output, self.options, self.recipe = photos, output, options, options.recipe
+        self.cluster, self.work, self.say = cluster, work, say
+        self.timings: list[tuple[str, float]] = []
+        self.history = History()
+
+    def train(self) -> Trained:
+        """From photos to the folder."""
+        recipe, options = self.recipe, self.options
+        keras.utils.set_random_seed(recipe.seed)
+        with self._timed("backbone"), self.cluster.strategy.scope():
+            backbone = self._open_backbone()
+        with self._timed("photos"):
+            data, teacher = self._load(backbone)
+        with self.cluster.strategy.scope():
+            network = build_network(backbone, recipe, labels=len(data.labels), fine_tune_at=self._fine_tune_at(backbone))
+        self.say(parameters(network))
+        known = np.array(self._known(data), np.int64)
+        varied = np.array(self._fitted(data), np.int64)
+        with self._timed("features"):
+            material = prepare(network, data, recipe, varied, self.work, teacher=teacher, say=self.say)
+        chosen = None
+        if options.folds:
+            with self._timed("folds"):
+                parts = folds(data.check, known.tolist(), k=options.folds, seed=recipe.seed)
+                chosen = cross_validate(network, material, recipe, parts, cluster=self.cluster, work=self.work, say=self.say)
+        with self._timed("fitting"), self._log(network, data, material) as log:
+            fitted = self._fit(network, material, data, known, chosen, log)
+        with self._timed("calibration"):
+            said = chosen or self._chosen(network, material, data, fitted)
+            temperature = fit_temperature(said.logits, data.targets[said.photos])
+            divide_logits(network, temperature)
+        with chief_writes(self.cluster, self.output, overwrite=options.overwrite) as folder:
+            return self._write(folder, data, network, material, fitted, said, temperature)
+
+    def _known(self, data: Dataset) -> list[int]:
+        """Photos that training may use: with folds also those that would else have been drawn to be held out."""
+        drawn = data.check.splits in (("",), ("train",))
+        spare = data.splits.held_out if self.options.folds and drawn else []
+        return sorted([*data.splits.fit, *data.splits.choose, *spare])
+
+    def _chosen(self, network: Network, material: Material, data: Dataset, fitted: Fitted) -> OutOfFold:
+        """What is said of the photos that choose; of those that train, where there are none to choose."""
+        photos = np.array(data.splits.choose or data.splits.fit, np.int64)
+        logits, _ = predict(network, material, photos, kept=fitted.kept)
+        return OutOfFold(photos, logits, np.zeros(len(photos), np.int64), {}, 0, fitted.case)
+
+    def _write(self, folder: Path, data: Dataset, network: Network, material: Material, fitted: Fitted, said: OutOfFold,
+               temperature: float) -> Trained:
+        """Everything that training leaves behind, into the new folder."""
+        with self._timed("saving"):
+            served = Served(folder, save_network(network, folder))
+            save_formats(network, folder, self.options.save)
+        judged = self._judge(data, served, said, temperature)
+        with self._timed("strangers and rates"):
+            trust = assess(data, judged, said, temperature, unlock=self.options.unlock,
+                           embed=lambda photos, view: predict(network, material, photos, kept=fitted.kept, view=view)[1],
+                           fitted=self._fitted(data), fine_tuned=fitted.kept == "fine-tuned",
+                           max_false_unlock=self.options.max_false_unlock)
+        card = self._card(data, network.backbone, fitted, judged, trust)
+        keep_photos(folder / "assets.extra", data, calibrate=self._fitted(data), prove=self._proving(data),
+                    seed=self.recipe.seed)
+        write_atomic(folder / "recipe.toml", self.recipe.to_toml())
+        write_atomic(folder / "history.csv", self.history.to_csv())
+        write_atomic(folder / "batches.csv", self.history.batches_to_csv())
+        write_atomic(folder / "photos.html", render_page(data.check))
+        if (self.work / "logs").is_dir():
+            shutil.copytree(self.work / "logs", folder / "logs")
+        with self._timed("report"):
+            write_report(folder, self._story(data, network.backbone, fitted, judged, trust))
         card.write(folder)
-    right = int(np.trace(confusion))
-    return Trained(output, card, weights, confusion, wilson_interval(right, int(confusion.sum())), data.set_aside)
+        return Trained(self.output, card, self.history, judged, trust, self.cluster.is_chief)
 
-
-def _measure_reloaded(in_memory: Callable[..., dict[str, Any]], data: Dataset, folder: Path) -> dict[str, Measured]:
-    """Scores from the SavedModel as it was written, which must equal the model in memory to the bit."""
-    serve = tf.saved_model.load(str(folder)).signatures["serving_default"]
-    measured = {}
-    for name, pixels in (("choose", data.choose), ("held_out", data.held_out)):
-        scores = [np.empty((0, len(data.labels)), np.float32)]
-        for start in range(0, len(pixels.images), BATCH):
-            batch = tf.constant(pixels.images[start : start + BATCH], tf.float32)
-            reloaded, expected = serve(image=batch), in_memory(image=batch)
-            if any(not np.array_equal(reloaded[key], expected[key]) for key in expected):
-                raise PawlatchError("the reloaded SavedModel gives other outputs than the trained model; please report this")
-            scores.append(reloaded[OUTPUTS.class_scores].numpy())
-        measured[name] = Measured(np.concatenate(scores), pixels.targets)
-    return measured
-
-
-def choose_threshold(measured: Measured, unlock: list[int]) -> float:
-    """The unlock score to ask for: 0.8, or just above the most confident stranger among the choosing photos.
-
-    It lies on the grid of 1/256 on which an int8 softmax speaks.
-    """
-    strangers = ~np.isin(measured.targets, unlock)
-    worst = float(measured.scores[strangers][:, unlock].sum(axis=1).max(initial=0.0))
-    above = (np.floor(worst * 256) + 1) / 256
-    return float(np.clip(above, np.ceil(DEFAULT_THRESHOLD * 256) / 256, np.floor(HIGHEST_THRESHOLD * 256) / 256))
-
-
-def door_rates(measured: Measured, unlock: list[int], threshold: float) -> dict[str, Any]:
-    """Single-photo false unlocks and lock-outs at the threshold, with 95 % Wilson intervals."""
-    opens = measured.scores[:, unlock].sum(axis=1) >= threshold
-    own = np.isin(measured.targets, unlock)
-    false_unlocks, lock_outs = int((opens & ~own).sum()), int((~opens & own).sum())
-    return {
-        "false_unlocks": false_unlocks, "strangers": int((~own).sum()),
-        "false_unlock_interval_95": list(wilson_interval(false_unlocks, int((~own).sum()))),
-        "lock_outs": lock_outs, "own": int(own.sum()),
-        "lock_out_interval_95": list(wilson_interval(lock_outs, int(own.sum()))),
-    }
-
-
-def _card(photos: Path, data: Dataset, options: TrainOptions, weights: Weights, size: int,
-          measured: dict[str, Measured]) -> ModelCard:
-    held_out = measured["held_out"]
-    metrics: dict[str, Any] = {"held_out_accuracy": held_out.accuracy, "held_out_photos": len(held_out.targets)}
-    operating_points = {}
-    if options.unlock:
-        unlock = [data.labels.index(label) for label in options.unlock]
-        threshold = choose_threshold(measured["choose"], unlock)
-        operating_points = {SAVED_MODEL: {"threshold": threshold}}
-        metrics["single_photo_door"] = door_rates(held_out, unlock, threshold)
-
-    def names(pixels: Pixels) -> list[str]:
-        return [photo.path.relative_to(photos).as_posix() for photo in pixels.photos]
-
-    return ModelCard(
-        name=options.name or "-".join(options.unlock) or photos.resolve().name,
-        labels=data.labels,
-        unlock=options.unlock,
-        input=InputSpec((size, size), options.fit),
-        outputs=OUTPUTS,
-        operating_points=operating_points,
-        provenance={
-            "backbone": {"name": "mobilenet_v2", "width": weights.width, "weights": weights.source,
-                         "weights_file": weights.path.name, "weights_trained_at": weights.trained_size},
-            "seed": options.recipe.seed,
-            "data_sha256": data.sha256,
-            "splits": {"fit": names(data.fit), "choose": names(data.choose), "held_out": names(data.held_out)},
-            "set_aside": {item.path.relative_to(photos).as_posix(): item.reason.replace(str(item.path), item.path.name)
-                          for item in data.set_aside},
-            "metrics": metrics,
-            "versions": {"pawlatch": __version__, "tensorflow": tf.__version__, "tf_keras": keras.__version__,
-                         "numpy": np.__version__, "opencv": cv2.__version__},
-        },
-    )
-
-
-def _confusion(measured: Measured, labels: int) -> NDArray[np.int64]:
-    """Counts (labels, labels): rows truth, columns prediction."""
-    table = np.zeros((labels, labels), np.int64)
-    np.add.at(table, (measured.targets, measured.scores.argmax(1)), 1)
-    return table
-
-
-def _keep_photos(folder: Path, pixels: Pixels) -> None:
-    """Keep photos as they came, byte for byte, under their label."""
-    for i, photo in enumerate(pixels.photos):
-        target = folder / photo.label / f"{i:04d}-{photo.path.name}"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(photo.path, target)
-
-
-def _keep_calibration(folder: Path, data: Dataset, seed: int) -> None:
-    """Keep a class-balanced choice of the training photos as fitted pixels, lossless: calibration needs no more."""
-    for i in balanced(data.fit, most=CALIBRATION_PHOTOS, seed=seed):
-        photo = data.fit.photos[i]
-        target = folder / photo.label / f"{i:04d}-{photo.path.stem}.png"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(cv2.imencode(".png", data.fit.images[i][..., ::-1])[1].tobytes())
-
-
-def _check_unlock(photos: Path, unlock: tuple[str, ...], seed: int) -> None:
-    labels = sorted({photo.label for photo in split_photos(photos, seed=seed).fit})
-    if unknown := [label for label in unlock if label not in labels]:
-        raise ModelCardError(f"--unlock must name labels of {photos} ({', '.join(labels)}), got {', '.join(unknown)}")
-    if reserved := [label for label in unlock if label in RESERVED]:
-        raise ModelCardError(f"--unlock {', '.join(reserved)}: that folder stands for what must never unlock")
-
-
-def _say_weights(weights: Weights, size: int, progress: Callable[[str], None]) -> None:
-    if weights.source == "starter":
-        progress(
-            "USING THE STARTER BACKBONE (MobileNetV2 0.35, trained by pawlatch on few pictures): good for a first "
-            "look; ImageNet weights make a better door, see --weights"
+    def _judge(self, data: Dataset, served: Served, said: OutOfFold, temperature: float) -> Judged:
+        """What the report counts: held-out photos by the SavedModel as it lies on disk, or what the folds said."""
+        if self.options.folds:
+            photos, raw = said.photos, softmax(said.logits)
+            scores = cross_fitted(said.logits, data.targets[photos], said.fold, labels=data.labels,
+                                  groups=data.check.groups[photos]).scores
+        else:
+            photos = np.array(data.splits.held_out, np.int64)
+            scores = np.asarray(served(data.images(photos))[0], np.float64)
+            raw = softmax(temperature * np.log(np.maximum(scores, 1e-12)))
+        return Judged(
+            data.labels, [data.name(index) for index in photos], data.images(photos), data.targets[photos],
+            np.asarray(scores, np.float32), np.asarray(raw, np.float32), data.check.groups[photos],
+            "out-of-fold predictions" if self.options.folds else "held-out photos that chose nothing",
         )
-    else:
-        progress(f"weights: {weights.path.name} ({weights.source})")
-    if weights.trained_size != size:
-        progress(f"note: these weights were trained at {weights.trained_size} pixels and are used at {size}")
+
+    def _proving(self, data: Dataset) -> list[int]:
+        """Photos that a conversion is judged by: held-out ones, or, where folds left none, a few of those that trained."""
+        return self._held_out(data) or balanced(data, self._known(data), most=STAND_IN_PHOTOS, seed=self.recipe.seed)
+
+    def _fitted(self, data: Dataset) -> list[int]:
+        return self._known(data) if self.options.folds else data.splits.fit
+
+    def _held_out(self, data: Dataset) -> list[int]:
+        return sorted(set(data.splits.held_out) - set(self._known(data)))
+
+    def _story(self, data: Dataset, backbone: Backbone, fitted: Fitted, judged: Judged, trust: Trust) -> Story:
+        why = f"{fitted.case.sentence}. The {fitted.kept} stage is kept." if fitted.case else ""
+        return Story(
+            title=self._name(), unlock=self.options.unlock, judged=judged, history=self.history,
+            photographed=photographed(data.check), backbone=describe(backbone), why=why,
+            recipe=list(dataclasses.asdict(self.recipe).items()), temperature=trust.temperature, ece_before=trust.ece_before,
+            ece_after=trust.ece_after, next_command=f"convert --int8 {self.output}",
+            findings=[*data.check.findings, *data.splits.findings], operating_point=trust.sentences, strangers=trust.strangers,
+            strangers_note=trust.strangers_note, timings=self.timings,
+        )
+
+    def _name(self) -> str:
+        return self.options.name or "-".join(self.options.unlock) or self.photos.resolve().name
+
+    def _card(self, data: Dataset, backbone: Backbone, fitted: Fitted, judged: Judged, trust: Trust) -> ModelCard:
+        weights = backbone.weights
+        parts = {"fit": data.splits.fit, "choose": data.splits.choose, "held_out": data.splits.held_out}
+        if self.options.folds:
+            parts = {"fit": self._fitted(data), "choose": [], "held_out": self._held_out(data)}
+        return ModelCard(
+            name=self._name(), labels=data.labels, unlock=self.options.unlock, outputs=OUTPUTS,
+            input=InputSpec((backbone.size, backbone.size), self.recipe.fit),
+            operating_points={SAVED_MODEL: trust.operating_point} if self.options.unlock else {},
+            strangers={SAVED_MODEL: trust.stranger_statistics} if trust.stranger_statistics else {},
+            provenance={
+                "backbone": {"name": backbone.name, "width": weights.width, "weights": weights.source,
+                             "weights_file": Path(weights.origin).name, "weights_trained_at": weights.trained_size},
+                "seed": self.recipe.seed, "recipe": dataclasses.asdict(self.recipe), "kept_stage": fitted.kept,
+                "case": fitted.case.sentence if fitted.case else "", "folds": self.options.folds, "data_sha256": data.sha256,
+                "splits": {name: [data.name(index) for index in part] for name, part in parts.items()},
+                "set_aside": set_aside(data),
+                "metrics": {"held_out_accuracy": judged.share_right().value, "held_out_photos": len(judged),
+                            "held_out_groups": judged.share_right().groups, "judged_by": judged.source, **trust.metrics},
+                "versions": versions(),
+            },
+        )
+
+    def _open_backbone(self) -> Backbone:
+        options = self.options
+        backbone = open_backbone(options.backbone, weights=options.weights, width=options.width, size=options.image_size,
+                                 target=options.target, cut_at=options.cut_at)
+        self.say(describe(backbone))
+        return backbone
+
+    def _fine_tune_at(self, backbone: Backbone) -> int | str | None:
+        at = self.recipe.fine_tune_at
+        return backbone.default_fine_tune_at if at is None else at
+
+    def _load(self, backbone: Backbone) -> tuple[Dataset, Teacher | None]:
+        """The photos, and the teacher, who must know their labels before any is decoded."""
+        teacher = None
+        if self.options.distill is not None:
+            labels = tuple(sorted(_training_labels(self.photos)))
+            teacher = Teacher(self.options.distill, labels, temperature=self.recipe.distill_temperature)
+        data = load_dataset(self.photos, size=backbone.size, policy=self.recipe.fit, seed=self.recipe.seed, work=self.work,
+                            large_size=teacher.side if teacher and teacher.side != backbone.size else None)
+        self.say(render_check(data.check))
+        for finding in data.splits.findings:
+            self.say(f"{finding.severity}: {finding.sentence}")
+        told = {"fit": "train", "choose": "choose epochs, temperature and threshold", "held_out": "are only measured on"}
+        self.say("; ".join(f"{len(getattr(data.splits, part))} photos {what}" for part, what in told.items()))
+        require_same(self.cluster, "the photos", data.sha256.encode())
+        same = dataclasses.replace(self.options, resume=False, overwrite=False)  # those two may differ when it goes on
+        fingerprint = f"{data.sha256} {backbone.name} {backbone.weights} {backbone.size} {same!r}"
+        require_same(self.cluster, "the flags", fingerprint.encode())
+        same_training(self.work, fingerprint)
+        return data, teacher
+
+    def _fit(self, network: Network, material: Material, data: Dataset, known: Indices, chosen: OutOfFold | None,
+             callbacks: Sequence[Any]) -> Fitted:
+        if chosen is None:
+            return Fitting(network, material, self.recipe, fit=np.array(data.splits.fit), choose=np.array(data.splits.choose),
+                           cluster=self.cluster, work=self.work, callbacks=callbacks, history=self.history, say=self.say).run()
+        return Fitting(network, material, chosen.recipe(self.recipe), fit=known, choose=known[:0], cluster=self.cluster,
+                       work=self.work, callbacks=callbacks, history=self.history, say=self.say, case=chosen.case).run()
+
+    @contextmanager
+    def _log(self, network: Network, data: Dataset, material: Material) -> Iterator[list[Any]]:
+        """TensorBoard's logs, by the chief alone."""
+        if not self.cluster.is_chief:
+            yield []
+            return
+        sample = balanced(data, data.splits.fit, most=16, seed=self.recipe.seed)
+        images = material.variations.views(sample, [1] * len(sample))
+        labels = [data.labels[data.targets[index]] for index in sample]
+        logs = self.work / "logs"
+        with TensorBoardLog(logs, self.history, model=network.whole, sample_images=images, sample_labels=labels) as log:
+            yield [log]
+
+    @contextmanager
+    def _timed(self, what: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.timings.append((what, time.perf_counter() - start))
 
 
+def describe(backbone: Backbone) -> str:
+    """One line about what training begins with; loud where it is only the starter."""
+    weights = backbone.weights
+    if weights.source == "starter":
+        return ("USING THE STARTER BACKBONE (MobileNetV2 0.35, trained by pawlatch on few pictures): good for a first "
+                "look; ImageNet weights make a better door, see --weights")
+    width = "" if weights.width is None else f" {weights.width:g}"
+    where = f" ({Path(weights.origin).name})" if weights.origin else ""
+    told = f"backbone: {backbone.name}{width}, weights: {weights.source}{where}"
+    same = weights.trained_size == backbone.size
+    return told if same else f"{told}, trained at {weights.trained_size} and used at {backbone.size} pixels"
+
+
+def parameters(network: Network) -> str:
+    """How many numbers each stage trains."""
+    total, head = network.whole.count_params(), network.head.count_params()
+    tuned = sum(int(np.prod(weight.shape)) for layer in network.trainable for weight in trainable_weights(layer))
+    return f"parameters: {head:,} trainable in the head, {tuned:,} more in fine-tuning; {total - head - tuned:,} stay frozen"
+
+
+def _training_labels(photos: Path) -> set[str]:
+    by_split = list_splits(photos)
+    return {photo.label for photo in by_split.get("train", by_split.get("", []))}
+
+
+def _check_options(photos: Path, options: TrainOptions) -> None:
+    """What can be refused before anything is computed.
+
+    Raises:
+        ModelCardError: an unlock label that is none, or is reserved.
+        PhotosError: folds that cannot be made.
+    """
+    labels = _training_labels(photos)
+    if unknown := [label for label in options.unlock if label not in labels]:
+        raise ModelCardError(f"--unlock must name labels of {photos} ({', '.join(sorted(labels))}), got {', '.join(unknown)}")
+    if reserved := [label for label in options.unlock if label in RESERVED]:
+        raise ModelCardError(f"--unlock {', '.join(reserved)}: that folder stands for what must never unlock")
+    if options.folds and options.folds < 3:
+        raise PhotosError(f"--folds must be 3 or more (one is judged, one chooses, the others train), got {options.folds}")
+    if options.folds and options.strategy:
+        raise PhotosError("--folds is for few photos, which one machine trains faster; leave --strategy away")

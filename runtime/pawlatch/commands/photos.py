@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import sys
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pawlatch.classify import Classifier
+from pawlatch.classify import Classifier, Prediction
 from pawlatch.commands.arguments import whole
 from pawlatch.errors import ImageError, PhotosError
 from pawlatch.image import read_image
@@ -20,23 +21,24 @@ from pawlatch.stats import wilson_interval
 
 
 def classify(argv: list[str]) -> int:
+    if "--imagenet" in argv:  # the training room's: it needs TensorFlow, and says so where there is none
+        room = importlib.import_module("pawlatch_train.imagenet_cli")
+        return int(room.main([argument for argument in argv if argument != "--imagenet"]))
     parser = _parser("classify", "Every label's percentage, best first, for each photo.")
+    parser.epilog = "pawlatch classify --imagenet PATH... needs no bundle: ImageNet's 1,000 classes; see --imagenet --help"
     parser.add_argument("photos", type=Path, nargs="+")
     args = parser.parse_args(argv)
     classifier = Classifier(args.bundle, variant=args.variant, threads=args.threads)
     bad = 0
     for path in args.photos:
         try:
-            ranked = classifier(read_image(path)).ranked()
+            prediction = classifier(read_image(path))
         except ImageError as error:
             bad += 1
             print(f"pawlatch: {error}", file=sys.stderr)
             continue
-        if args.json:
-            scores = {label: round(score, 6) for label, score in ranked}
-            print(json.dumps({"photo": str(path), "label": ranked[0][0], "scores": scores}, ensure_ascii=False))
-        else:
-            print(f"{path}: " + "  ".join(f"{label} {score:.1%}" for label, score in ranked))
+        print(json.dumps({"photo": str(path), **_told(prediction)}, ensure_ascii=False) if args.json
+              else f"{path}: {_said(prediction)}")
     return 2 if bad else 0
 
 
@@ -52,14 +54,15 @@ def evaluate(argv: list[str]) -> int:
             f"it knows {', '.join(classifier.card.labels)}"
         )
     set_aside: list[SetAside] = []
-    pairs = [
-        (photo.label, classifier(image).label) for photo, image in read_photos(photos, set_aside)
-    ]
+    seen = [(photo.label, classifier(image)) for photo, image in read_photos(photos, set_aside)]
+    pairs = [(truth, prediction.label) for truth, prediction in seen]
     for item in set_aside:
         print(f"pawlatch: set aside: {item.reason}", file=sys.stderr)
     if not pairs:
         raise PhotosError(f"none of the {len(photos)} photos in {args.photos} can be read; see the lines above")
     result = summarise(pairs, classifier.card.labels, variant=classifier.variant)
+    if classifier.card.stranger_statistics(classifier.variant) is not None:
+        result["none_of_these"] = none_of_these(seen)
     print(json.dumps(result, ensure_ascii=False) if args.json else render(result))
     return 0
 
@@ -89,7 +92,30 @@ def render(result: dict[str, Any]) -> str:
         others = ", ".join(f"{count} as {name}" for name, count in counts if count and name != label)
         entry = result["per_label"][label]
         lines.append(f"  {label:<16} {entry['right']:>4} of {entry['n']:<4}" + (f" ({others})" if others else ""))
+    if "none_of_these" in result:
+        lines.append('said "none of these" of ' + ", ".join(f"{of['k']} of {of['n']} {label}"
+                                                           for label, of in result["none_of_these"].items()))
     return "\n".join(lines)
+
+
+def none_of_these(seen: Sequence[tuple[str, Prediction]]) -> dict[str, dict[str, int]]:
+    """Of how many photos of each true label, `k` of `n`, the embedding was a stranger's."""
+    truths = sorted({truth for truth, _ in seen})
+    by_label = {label: [prediction.is_stranger for truth, prediction in seen if truth == label] for label in truths}
+    return {label: {"k": sum(strange), "n": len(strange)} for label, strange in by_label.items()}
+
+
+def _said(prediction: Prediction) -> str:
+    """Every label's percentage, best first, after "none of these" where it is a stranger."""
+    percentages = "  ".join(f"{label} {score:.1%}" for label, score in prediction.ranked())
+    return f"none of these  ({percentages})" if prediction.is_stranger else percentages
+
+
+def _told(prediction: Prediction) -> dict[str, Any]:
+    """The same for a program; `stranger` is null where the card has no statistics, or no animal is seen."""
+    strange = None if prediction.stranger is None else {"score": prediction.stranger, "is_stranger": prediction.is_stranger}
+    return {"label": prediction.label, "scores": {label: round(score, 6) for label, score in prediction.ranked()},
+            "stranger": strange}
 
 
 def _measured_split(folder: Path) -> list[Photo]:
