@@ -25,9 +25,9 @@ def test_the_door_opens_for_the_own_dog_alone(demo):
 
 def test_it_shows_progress_the_parity_table_and_what_to_type_next(demo):
     _, told = demo
-    for words in ("drawing", "fine-tuning", "int8 …", "the latch: locked at 0.0 s, unlocked at"):
+    for words in ("drawing", "fine-tuned 1 of", "int8 …", "the latch: locked at 0.0 s, unlocked at"):
         assert words in told.stderr
-    for words in ("held-out accuracy", "verdict", "int8", "onnx_int8", "deployed: int8", "report.html", "train photos/"):
+    for words in ("held-out photos", "verdict", "int8", "onnx_int8", "deployed: int8", "report.html", "train photos/"):
         assert words in told.stdout
 
 

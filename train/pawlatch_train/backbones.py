@@ -14,6 +14,7 @@ from pawlatch_train.weights import STARTER_WIDTH, imagenet_weights, load_weights
 
 log = logging.getLogger(__name__)
 
+WIDEST = 4.0
 TARGET_WIDTHS = {"pi5": 1.0, "pi4": 1.0, "pi-zero2": 0.35, "desktop": 1.0}
 
 
@@ -83,8 +84,8 @@ def _open_family(name: str, wanted: str, width: float | None, size: int | None, 
     family = BACKBONES[name]
     if width is not None and not family.widths:
         raise BackboneError(f"{name} comes in one width; leave --width away")
-    if width is not None and width <= 0:
-        raise BackboneError(f"--width must be above 0, got {width:g}")
+    if width is not None and not 0 < width <= WIDEST:
+        raise BackboneError(f"--width must be above 0 and at most {WIDEST:g}, got {width:g}")
     if size is not None and (size < 32 or size % 32):
         raise BackboneError(f"the input side of {name} must be a multiple of 32, got {size}")
     weights = find_weights(name, wanted, width=width, size=size, target=target)

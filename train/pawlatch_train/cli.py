@@ -84,10 +84,12 @@ def _compared(text: str) -> tuple[str, list[Any]]:
 def _imagenet_door(args: argparse.Namespace) -> int:
     if args.output is None:
         raise RecipeError("name the model folder to write with -o")
+    from pawlatch_train.backbones import TARGET_WIDTHS
     from pawlatch_train.imagenet import imagenet_door
 
-    print(imagenet_door(args.unlock.removeprefix("imagenet:"), args.output, weights=args.weights, width=args.width,
-                        size=args.image_size, overwrite=args.overwrite, progress=_tell))
+    print(imagenet_door(args.unlock.removeprefix("imagenet:"), args.output, weights=args.weights, name=args.name,
+                        width=args.width or TARGET_WIDTHS[args.target], size=args.image_size, overwrite=args.overwrite,
+                        progress=_tell))
     return 0
 
 

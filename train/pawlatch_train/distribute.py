@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pawlatch.errors import PawlatchError
-from pawlatch.files import new_folder
+from pawlatch.files import new_folder, write_atomic
 from pawlatch_train.keras import tf
 
 log = logging.getLogger(__name__)
@@ -213,10 +213,7 @@ def require_same(cluster: Cluster, what: str, data: bytes) -> None:
 
 
 def from_chief(cluster: Cluster, values: list[NDArray[Any]]) -> list[NDArray[Any]]:
-    """The chief's values, on all machines; shapes and dtypes must agree already. All must call it.
-
-    So a resumed training needs its state on the chief alone.
-    """
+    """The chief's values, on all machines; shapes and dtypes must agree already. All must call it."""
     if cluster.workers == 1:
         return values
     local_replicas = cluster.replicas // cluster.workers
@@ -227,6 +224,19 @@ def from_chief(cluster: Cluster, values: list[NDArray[Any]]) -> list[NDArray[Any
         return np.asarray(total.numpy() / local_replicas, value.dtype)
 
     return [sent(value) for value in values]
+
+
+def share_file(cluster: Cluster, path: Path) -> None:
+    """Give all machines the chief's file of this name, or none where the chief has none. All must call it."""
+    if cluster.workers == 1:
+        return
+    data = path.read_bytes() if cluster.is_chief and path.is_file() else b""
+    size = int(from_chief(cluster, [np.array([len(data)], np.int32)])[0][0])
+    if not size:
+        path.unlink(missing_ok=True)
+        return
+    own = np.frombuffer(data, np.uint8).astype(np.int32) if cluster.is_chief else np.zeros(size, np.int32)
+    write_atomic(path, from_chief(cluster, [own])[0].astype(np.uint8).tobytes())
 
 
 @contextmanager

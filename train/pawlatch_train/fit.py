@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pawlatch_train.callbacks import Recorder, progress_callback
 from pawlatch_train.cases import MANY_PHOTOS, Case, choose_case
 from pawlatch_train.dataset import Dataset, class_weights
-from pawlatch_train.distribute import Cluster, Load, fit_dataset, judge_dataset, steps
+from pawlatch_train.distribute import Cluster, Load, fit_dataset, judge_dataset, share_file, steps
 from pawlatch_train.history import History, Stage
 from pawlatch_train.keeper import Keeper, Rate, make_optimizer
 from pawlatch_train.keras import keras
@@ -169,7 +169,10 @@ class Fitting:
         per_epoch = steps(rows, batch)
         rate = Rate(peak, steps=epochs * per_epoch, warm=warm, schedule=self._recipe.schedule)
         history = self.fitted.history
-        keeper = Keeper(self._recipe, rate, history, self._work / f"{stage}.npz" if self._work else None)
+        state = self._work / f"{stage}.npz" if self._work else None
+        if state is not None:
+            share_file(self._cluster, state)  # a killed training goes on from the chief's state
+        keeper = Keeper(self._recipe, rate, history, state)
         with self._cluster.strategy.scope():
             model.compile(make_optimizer(self._recipe, rate), keras.losses.CategoricalCrossentropy(from_logits=True),
                           weighted_metrics=[], metrics=["accuracy"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pawlatch.errors import OutputError
@@ -28,6 +28,7 @@ def workspace(output: Path, *, resume: bool, task: int = 0) -> Iterator[Path]:
     folder = output.with_name(f".{output.name}.{task}.training")
     if not resume:
         shutil.rmtree(folder, ignore_errors=True)
+    parents = [parent for parent in folder.parents if not parent.exists()]  # the innermost first
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -36,6 +37,9 @@ def workspace(output: Path, *, resume: bool, task: int = 0) -> Iterator[Path]:
         yield folder
     except Exception:
         shutil.rmtree(folder, ignore_errors=True)
+        for parent in parents:
+            with suppress(OSError):  # somebody else uses it by now
+                parent.rmdir()
         raise
     shutil.rmtree(folder)
 
