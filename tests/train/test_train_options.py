@@ -13,7 +13,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pawlatch import scene
 from pawlatch.card import read_card
 from pawlatch.cli import main
 from pawlatch.errors import PawlatchError
@@ -89,13 +88,22 @@ def epochs_of(model: Path) -> list[dict[str, str]]:
 # ------------------------------------------------------------------------------------------------ formats and recipes
 
 
+@pytest.fixture(scope="module", params=["tiny", pytest.param("starter", marks=pytest.mark.slow)])
+def backbone(request, tiny_backbone):
+    """What `train` and `open_backbone` are told, and a layer to cut at that gives 16 channels."""
+    if request.param == "tiny":
+        return SimpleNamespace(words=("--backbone", tiny_backbone), name=str(tiny_backbone), weights="auto", cut_at="block_3_bn")
+    return SimpleNamespace(words=("--weights", "starter", "--image-size", SIDE), name="mobilenet_v2", weights="starter",
+                           cut_at="block_3_project_BN")
+
+
 @pytest.fixture(scope="module")
-def saved(drawn_photos, tmp_path_factory) -> Path:
+def saved(backbone, drawn_photos, tmp_path_factory) -> Path:
     """A model in every format, by a recipe of a file and of flags."""
     folder = tmp_path_factory.mktemp("saved")
     (folder / "recipe.toml").write_text('head_epochs = 7\ndropout = 0.3\noptimizer = "adamw"\nlabel_smoothing = 0.05\nmixup = 0.2\n')
-    trained(drawn_photos, "-o", folder / "model", "--weights", "starter", "--image-size", SIDE, "--recipe", folder / "recipe.toml",
-            *SHORT, "--save", "keras", "--save", "h5", "--save", "weights", "--seed", 5)
+    trained(drawn_photos, "-o", folder / "model", *backbone.words, "--recipe", folder / "recipe.toml", *SHORT, "--seed", 5,
+            "--save", "keras", "--save", "h5", "--save", "weights")
     return folder / "model"
 
 
@@ -106,23 +114,23 @@ def test_flags_come_before_the_file_and_the_file_before_the_defaults(saved):
     assert read_card(saved).provenance["recipe"]["label_smoothing"] == 0.05
 
 
-def test_every_format_says_what_the_saved_model_says_to_the_bit(saved, drawn_photos):
+def test_every_format_says_what_the_saved_model_says_to_the_bit(saved, backbone, drawn_photos):
     images = pictures(drawn_photos)
     expected = served(saved, images)
     anew = build_network(
-        open_backbone("mobilenet_v2", weights="starter", width=None, size=SIDE, target="desktop"),
+        open_backbone(backbone.name, weights=backbone.weights, width=None, size=SIDE, target="desktop"),
         TrainRecipe().with_values(read_recipe(saved / "recipe.toml")), labels=3, fine_tune_at=0).whole
     before = anew(images, training=False)["class_scores"]
     anew.load_weights(saved / "model.weights.h5")
     for model in (anew, *(keras.models.load_model(saved / name) for name in ("model.keras", "model.h5", "."))):
         told = tf.function(lambda pixels, model=model: model(pixels, training=False))(tf.constant(images))
         assert {name: np.array_equal(value, expected[name]) for name, value in told.items()} == {"class_scores": True, "embedding": True}
-    assert not np.allclose(before, expected["class_scores"], atol=1e-3)
+    assert not np.allclose(before, expected["class_scores"], atol=1e-4)
 
 
-def test_the_recipe_of_a_model_makes_the_same_model_again(saved, drawn_photos, tmp_path):
+def test_the_recipe_of_a_model_makes_the_same_model_again(saved, backbone, drawn_photos, tmp_path):
     again = tmp_path / "again"
-    trained(drawn_photos, "-o", again, "--weights", "starter", "--image-size", SIDE, "--recipe", saved / "recipe.toml")
+    trained(drawn_photos, "-o", again, *backbone.words, "--recipe", saved / "recipe.toml")
     assert epochs_of(again) == epochs_of(saved)
     assert (again / "batches.csv").read_bytes() == (saved / "batches.csv").read_bytes()
     assert (again / "recipe.toml").read_bytes() == (saved / "recipe.toml").read_bytes()
@@ -131,6 +139,7 @@ def test_the_recipe_of_a_model_makes_the_same_model_again(saved, drawn_photos, t
     assert all(np.array_equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 def test_another_seed_makes_another_model(drawn_photos, tiny_backbone, tmp_path):
     for seed in (0, 1):
         trained(drawn_photos, "-o", tmp_path / f"{seed}", "--backbone", tiny_backbone, "--epochs", 1, "--fine-tune-epochs", 0,
@@ -142,8 +151,8 @@ def test_another_seed_makes_another_model(drawn_photos, tiny_backbone, tmp_path)
 # ------------------------------------------------------------------------------------------------ backbones
 
 
-def test_a_model_that_was_trained_is_a_backbone_cut_at_a_layer(saved, drawn_photos, tmp_path):
-    told = trained(drawn_photos, "-o", tmp_path / "model", "--backbone", saved, "--cut-at", "block_3_project_BN", *SHORT)
+def test_a_model_that_was_trained_is_a_backbone_cut_at_a_layer(saved, backbone, drawn_photos, tmp_path):
+    told = trained(drawn_photos, "-o", tmp_path / "model", "--backbone", saved, "--cut-at", backbone.cut_at, *SHORT)
     assert f"backbone: model:{saved}" in told.err
     assert served(tmp_path / "model", pictures(drawn_photos))["embedding"].shape == (7, 16)
     assert read_card(tmp_path / "model").provenance["backbone"]["weights"] == "model"
@@ -179,6 +188,23 @@ def test_a_module_of_tf_hub_is_a_backbone_frozen_and_fine_tuned(fine_tune, drawn
     layer = {"KerasLayer": pytest.importorskip("tensorflow_hub").KerasLayer}
     again = keras.models.load_model(tmp_path / "model" / "model.keras", custom_objects=layer)
     assert np.allclose(again(images, training=False)["embedding"], embedding, atol=1e-5)
+
+
+def test_a_module_that_keras_could_not_load_again_is_not_saved_by_it(drawn_photos, tmp_path):
+    class Secretive(tf.Module):
+        def __init__(self):
+            super().__init__()
+            self.kernel = tf.Variable(tf.ones((8, 8, 3, 12)))
+
+        @tf.function(input_signature=[tf.TensorSpec((None, SIDE, SIDE, 3))])
+        def __call__(self, pixels):
+            return tf.reduce_mean(tf.nn.conv2d(pixels, self.kernel, 4, "VALID"), (1, 2))
+
+    tf.saved_model.save(Secretive(), str(tmp_path / "module"))
+    words = [drawn_photos, "-o", tmp_path / "model", "--backbone", f"hub:{tmp_path / 'module'}", *SHORT]
+    for name in ("keras", "h5"):
+        assert "does not list its variables" in refused(tmp_path, *words, "--save", name)
+    trained(*words, "--save", "weights")
 
 
 @pytest.mark.slow
@@ -247,15 +273,23 @@ def test_folds_judge_every_photo_and_the_final_model_trains_on_all(folded, count
     assert provenance["splits"]["choose"] == provenance["splits"]["held_out"] == []
     assert [line[:11] for line in told.err.splitlines() if line.startswith("fold ")] == [f"fold {n} of 3" for n in (1, 2, 3)]
     assert "on out-of-fold predictions" in told.out
+    assert "36 photos train; each is judged by a model of 3" in told.err
+    assert re.search(r"earned its place in \d of 3 folds", told.err)
     assert "out-of-fold predictions" in (model / "report.html").read_text(encoding="utf-8")
     assert names(model.parent) == ["model"]
 
 
+def test_folds_may_find_that_the_head_is_best_as_it_begins(drawn_photos, tiny_backbone, tmp_path):
+    trained(drawn_photos, "-o", tmp_path / "model", "--backbone", tiny_backbone, "--folds", 3, "--views", 1, "--epochs", 0,
+            "--fine-tune-epochs", 0)
+    assert epochs_of(tmp_path / "model") == []
+    assert (tmp_path / "model" / "report.html").is_file()
+
+
 def test_no_accuracy_is_called_validation_where_nothing_validates(folded):
     model, told = folded
-    assert {row["val_accuracy"] for row in epochs_of(model)} == {"nan"}
+    assert {row["val_accuracy"] for row in epochs_of(model)} <= {"nan"}
     assert "valid accuracy" not in told.err
-    assert len(epochs_of(model)) >= 1
 
 
 @pytest.fixture
@@ -268,7 +302,7 @@ def noise(tmp_path):
     keras.utils.set_random_seed(0)
     image = keras.Input((8, 8, 3))
     vector = keras.layers.Dense(96)(keras.layers.Flatten()(keras.layers.Rescaling(1 / 64, offset=-2.0)(image)))
-    recipe = TrainRecipe(views=0, head_epochs=8, head_rate=0.1, head_batch=8, dropout=0.0, l2=0.0, fine_tune_epochs=0, early_stopping=0)
+    recipe = TrainRecipe(views=0, head_start="random", head_epochs=8, head_rate=0.1, head_batch=8, dropout=0.0, l2=0.0, fine_tune_epochs=0, early_stopping=0)
     backbone = Backbone("noise", keras.Model(image, vector), Weights("none", "", None, 8), 8, None)
     network = build_network(backbone, recipe, labels=2, fine_tune_at=None)
     return network, prepare(network, data, recipe, np.arange(48), tmp_path), recipe, data.targets
@@ -303,7 +337,9 @@ def test_a_fold_that_has_seen_its_own_photos_knows_them(noise, tmp_path, monkeyp
 # ------------------------------------------------------------------------------------------------ comparing
 
 
-@pytest.mark.parametrize(("field", "values"), [("optimizer", ("sgd", "adam")), ("dropout", ("0.0", "0.5"))])
+@pytest.mark.parametrize(("field", "values"), [
+    ("optimizer", ("sgd", "adam")), pytest.param("dropout", ("0.0", "0.5"), marks=pytest.mark.slow),
+])
 def test_a_comparison_trains_each_value_and_draws_all_in_one_plot(field, values, drawn_photos, tiny_backbone, tmp_path):
     told = trained(drawn_photos, "-o", tmp_path / "out", "--backbone", tiny_backbone, *SHORT, "--compare", f"{field}={','.join(values)}")
     models = [f"{field}-{value}" for value in values]
@@ -344,20 +380,22 @@ def test_a_teacher_of_another_network_and_size_teaches(saved, drawn_photos, tiny
 def test_a_teacher_gives_softened_scores(saved, drawn_photos):
     images = pictures(drawn_photos)
     scores = served(saved, images)["class_scores"]
-    assert np.allclose(Teacher(saved, LABELS, temperature=1.0)(images.astype(np.uint8)), scores, atol=1e-6)
-    softened = Teacher(saved, LABELS, temperature=3.0)(images.astype(np.uint8))
+    assert np.allclose(Teacher(saved, LABELS, policy="stretch", temperature=1.0)(images.astype(np.uint8)), scores, atol=1e-6)
+    softened = Teacher(saved, LABELS, policy="stretch", temperature=3.0)(images.astype(np.uint8))
     assert np.allclose(softened, softmax(np.log(scores) / 3), atol=1e-5)
     assert np.allclose(softened.sum(1), 1, atol=1e-6)
     assert (softened.max(1) < scores.max(1)).all()
-    assert Teacher(saved, LABELS, temperature=1.0).side == SIDE
+    assert Teacher(saved, LABELS, policy="stretch", temperature=1.0).side == SIDE
 
 
 def test_a_teacher_that_cannot_teach_is_refused(saved, drawn_photos, tmp_path):
-    with pytest.raises(PawlatchError, match="must know the same labels .*; train it on the same photos"):
-        Teacher(saved, ("_empty", "초코"), temperature=1.0)
+    with pytest.raises(PawlatchError, match=r"must know the same labels .*; train it on the same photos"):
+        Teacher(saved, ("_empty", "초코"), policy="stretch", temperature=1.0)
+    with pytest.raises(PawlatchError, match="was trained with --fit stretch; add it"):
+        Teacher(saved, LABELS, policy="letterbox", temperature=1.0)
     shutil.copyfile(saved / "pawlatch.json", tmp_path / "pawlatch.json")
-    with pytest.raises(PawlatchError, match="holds no saved_model.pb"):
-        Teacher(tmp_path, LABELS, temperature=1.0)
+    with pytest.raises(PawlatchError, match="holds no saved_model"):
+        Teacher(tmp_path, LABELS, policy="stretch", temperature=1.0)
 
 
 # ------------------------------------------------------------------------------------------------ what is refused
@@ -388,7 +426,7 @@ def test_a_teacher_that_cannot_teach_is_refused(saved, drawn_photos, tmp_path):
     (["--head", "logit"], "there are 3; use --head softmax"),
     (["--optimizer", "lion"], "invalid choice"),
     (["--dropout", "half"], "dropout takes a number"),
-    (["--epochs", 0], "head_epochs must be from 1"),
+    (["--epochs", -1], "head_epochs must be from"),
     (["--recipe", "nowhere.toml"], "cannot be read"),
     (["--image-size", 100], "multiple of 32"),
     (["--save", "onnx"], "invalid choice"),

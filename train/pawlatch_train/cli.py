@@ -101,7 +101,8 @@ def _layers(args: argparse.Namespace) -> int:
     backbone = open_backbone(args.backbone, weights=args.weights, width=args.width, size=args.image_size, target=args.target,
                              cut_at=args.cut_at)
     at = backbone.default_fine_tune_at if recipe.fine_tune_at is None else recipe.fine_tune_at
-    trainable = trainable_from(backbone.model, at, freeze=recipe.freeze, batch_norm_frozen=recipe.batch_norm_frozen)
+    frozen = recipe.freezes_batch_norm(backbone.weights.source)
+    trainable = trainable_from(backbone.model, at, freeze=recipe.freeze, batch_norm_frozen=frozen)
     print(list_layers(backbone.model, trainable))
     return 0
 

@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 from pawlatch_train.callbacks import Recorder, progress_callback
 from pawlatch_train.cases import MANY_PHOTOS, Case, choose_case
 from pawlatch_train.dataset import Dataset, class_weights
+from pawlatch_train.discriminant import linear_discriminant
 from pawlatch_train.distribute import Cluster, Load, fit_dataset, judge_dataset, share_file, steps
+from pawlatch_train.features import BackboneError
 from pawlatch_train.history import History, Stage
 from pawlatch_train.keeper import Keeper, Rate, make_optimizer
 from pawlatch_train.keras import keras
-from pawlatch_train.network import Network, runner
+from pawlatch_train.network import Network, runner, start_head
 from pawlatch_train.recipe import RecipeError, TrainRecipe
 from pawlatch_train.views import CHUNK, Function, Variations, Views, compute_views
 
@@ -27,6 +29,7 @@ MIN_GAIN = 0.1  # share of the validation loss that fine-tuning has to take away
 VIEWS_IN_ALL = 1000  # of few photos, for the head alone
 FEWEST_VIEWS, MOST_VIEWS, TUNING_VIEWS = 3, 9, 5
 WARM_STEPS = 60
+HEAD_RATES = {"discriminant": 2e-4, "random": 2e-3}  # what begins well is only to be refined
 
 Say = Callable[[str], None]
 Indices = NDArray[np.int64]
@@ -56,12 +59,17 @@ class Fitted:
     case: Case | None = None
     kept: Stage = "frozen"
     frozen_accuracy: float = float("nan")  # of the head on frozen features, on the photos that choose
-    best_epochs: dict[str, int] = field(default_factory=dict)  # by stage
+    best_epochs: dict[str, int] = field(default_factory=dict)  # by stage; 0: what it began with
+    validates: bool = False  # photos that did not fit chose the epochs
 
 
 def prepare(network: Network, data: Dataset, recipe: TrainRecipe, varied: Indices, work: Path, *,
             teacher: Function | None = None, say: Say = lambda line: None) -> Material:
-    """Run the frozen part over every photo and over augmented views of the `varied` ones, into files under `work`."""
+    """Run the frozen part over every photo and over augmented views of the `varied` ones, into files under `work`.
+
+    Raises:
+        BackboneError: what comes out is no numbers.
+    """
     views = default_views(len(varied)) if recipe.views is None else recipe.views
     say(f"computing the features of {len(data.targets)} photos and {views} augmented views of each that trains")
     variations = Variations(data.pixels, recipe.augment_how, recipe.seed)
@@ -81,6 +89,8 @@ def prepare(network: Network, data: Dataset, recipe: TrainRecipe, varied: Indice
         features = maps().derive(runner(network.embed), work / "features")
     else:
         features = computed("features", runner(network.features), variations, np.float32)
+    if not np.isfinite(features.take(range(min(CHUNK, len(targets))))).all():
+        raise BackboneError("a backbone's features must be finite numbers, and these are not; begin with other weights")
     return Material(features, None if network.stem is None else maps, variations, targets, taught)
 
 
@@ -101,10 +111,11 @@ class Fitting:
         self._fit, self._choose, self._validates = fit, choose if len(choose) else fit, len(choose) > 0
         self._work, self._callbacks, self._say, self._quiet = work, callbacks, say, quiet
         self._case = case
+        self._head_rate = recipe.head_rate or HEAD_RATES[recipe.head_start]
         labels = material.targets[fit].argmax(1)
         even = np.ones(len(fit), np.float32)
         self._weights = class_weights(labels, material.targets.shape[1]) if recipe.class_weights else even
-        self.fitted = Fitted(history if history is not None else History())
+        self.fitted = Fitted(history if history is not None else History(), validates=self._validates)
 
     def run(self) -> Fitted:
         """Both stages; the network is left with the weights that chose best.
@@ -121,17 +132,26 @@ class Fitting:
     def _fit_head(self) -> None:
         views = self._material.features.count + 1
         n = len(self._fit)
+        if self._recipe.head_start == "discriminant":
+            start_head(self._network, *self._discriminant(views))
 
         def load(rows: Indices, epoch: int) -> tuple[NDArray[Any], ...]:
             return self._prepared(self._material.features, rows % n, rows // n, epoch)
 
         keeper = self._stage("frozen", self._network.head, load, rows=n * views, batch=self._recipe.head_batch,
-                             epochs=self._recipe.head_epochs, peak=self._recipe.head_rate, warm=0, judged=self._judge_features)
-        if not np.isfinite(keeper.best_loss):
+                             epochs=self._recipe.head_epochs, peak=self._head_rate, warm=0, judged=self._judge_features)
+        if (self._validates or self._recipe.head_epochs) and not np.isfinite(keeper.best_loss):
             raise RecipeError(f"the head must learn, but its loss was never a finite number; lower --head-rate "
-                              f"({self._recipe.head_rate:g}), or begin with another backbone")
+                              f"({self._head_rate:g}), or begin with another backbone")
         self.fitted.frozen_accuracy = self._head_accuracy()
         self._frozen_loss = keeper.best_loss
+
+    def _discriminant(self, views: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Of the features of all views; of many photos, of the photos themselves."""
+        seen = range(views) if len(self._fit) < MANY_PHOTOS else range(1)
+        features = np.concatenate([self._material.features.take(self._fit, view) for view in seen])
+        targets = np.tile(self._material.targets[self._fit].argmax(1), len(seen))
+        return linear_discriminant(features, targets, labels=self._material.targets.shape[1])
 
     def _head_accuracy(self) -> float:
         """Of the head on frozen features, on the photos that choose."""
@@ -146,7 +166,7 @@ class Fitting:
         self.fitted.case = case
         epochs = case.epochs if recipe.fine_tune_epochs is None else recipe.fine_tune_epochs
         if not self._quiet:
-            self._say(case.sentence)
+            self._say(case.sentence if epochs or not case.epochs else f"{case.sentence}; but here it is left out")
         if not epochs or not network.trainable:
             return
         before = network.whole.get_weights()
@@ -177,10 +197,12 @@ class Fitting:
             model.compile(make_optimizer(self._recipe, rate), keras.losses.CategoricalCrossentropy(from_logits=True),
                           weighted_metrics=[], metrics=["accuracy"])
         first = keeper.restore(model)
+        judging = judge_dataset(judged, rows=len(self._choose), batch=max(batch, 64)) if self._validates else None
+        if not first and judging is not None:
+            keeper.begin(model, loss=model.evaluate(judging, verbose=0)[0])
         listening = [Recorder(history, stage, photos=per_epoch * batch, batch=batch), keeper, *self._callbacks]
         if not self._quiet and self._cluster.is_chief:
             listening.append(progress_callback(stage, epochs, per_epoch))
-        judging = judge_dataset(judged, rows=len(self._choose), batch=max(batch, 64)) if self._validates else None
         if first < epochs and not keeper.ended:
             model.fit(
                 fit_dataset(self._cluster, load, rows=rows, batch=batch, seed=self._recipe.seed, first_epoch=first),

@@ -57,11 +57,13 @@ def cross_validate(network: Network, material: Material, recipe: TrainRecipe, fo
         right = float((logits[-1].argmax(1) == material.targets[part].argmax(1)).mean())
         say(f"fold {number + 1} of {len(parts)}: {right:.2f} of {len(part)} photos that it had not seen")
     network.whole.set_weights(initial)
+    fine_tuned = sum(one.kept == "fine-tuned" for one in fitted)
+    say(f"fine-tuning earned its place in {fine_tuned} of {len(parts)} folds")
     stages = {stage for one in fitted for stage in one.best_epochs}
     return OutOfFold(
         np.concatenate(parts), np.concatenate(logits), np.repeat(np.arange(len(parts)), [len(part) for part in parts]),
         {stage: int(np.median([one.best_epochs[stage] for one in fitted if stage in one.best_epochs])) for stage in stages},
-        sum(one.kept == "fine-tuned" for one in fitted),
+        fine_tuned,
         case_of(network, photos=sum(map(len, parts[2:])), labels=material.targets.shape[1],
                 frozen_accuracy=float(np.mean([one.frozen_accuracy for one in fitted]))),
     )

@@ -47,8 +47,9 @@ def build_network(backbone: Backbone, recipe: TrainRecipe, *, labels: int, fine_
     """
     if recipe.head == "logit" and labels != 2:
         raise PhotosError(f"a head with one logit tells two labels apart, and there are {labels}; use --head softmax")
+    batch_norm_frozen = recipe.freezes_batch_norm(backbone.weights.source)
     trainable = trainable_from(
-        backbone.model, fine_tune_at, freeze=recipe.freeze, batch_norm_frozen=recipe.batch_norm_frozen
+        backbone.model, fine_tune_at, freeze=recipe.freeze, batch_norm_frozen=batch_norm_frozen
     )
     cut = cut_before(backbone.model, trainable) if trainable else None
     stem, upper = split_model(backbone.model, cut)
@@ -60,7 +61,7 @@ def build_network(backbone: Backbone, recipe: TrainRecipe, *, labels: int, fine_
 
     def embedded(part: Any) -> tuple[Any, Any]:
         inputs = keras.Input(part.input_shape[1:], name="image" if part is backbone.model else "maps")
-        maps = part(inputs, training=False) if recipe.batch_norm_frozen else part(inputs)
+        maps = part(inputs, training=False) if batch_norm_frozen else part(inputs)
         return inputs, pool(maps)
 
     pixels, embedding = embedded(backbone.model)
@@ -72,6 +73,14 @@ def build_network(backbone: Backbone, recipe: TrainRecipe, *, labels: int, fine_
         features=keras.Model(pixels, embedding),
         whole=keras.Model(pixels, {OUTPUTS.class_scores: scores, OUTPUTS.embedding: embedding}, name="pawlatch"),
     )
+
+
+def start_head(network: Network, kernel: NDArray[np.float32], bias: NDArray[np.float32]) -> None:
+    """Give the last layer a kernel (d, labels) and a bias (labels,); with one logit, the difference of the two."""
+    layer = network.head.get_layer(LOGITS)
+    if layer.units == 1:
+        kernel, bias = kernel[:, 1:] - kernel[:, :1], bias[1:] - bias[:1]
+    layer.set_weights([kernel, bias])
 
 
 def divide_logits(network: Network, temperature: float) -> None:

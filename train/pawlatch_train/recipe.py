@@ -17,6 +17,7 @@ from pawlatch_train.augment import AUGMENTATIONS, Augmentation
 Optimizer = Literal["sgd", "momentum", "nag", "adagrad", "adadelta", "rmsprop", "adam", "adamw"]
 Schedule = Literal["constant", "cosine", "exponential", "step"]
 Head = Literal["softmax", "logit"]
+HeadStart = Literal["discriminant", "random"]
 
 
 class RecipeError(PawlatchError, ValueError):
@@ -40,9 +41,10 @@ class TrainRecipe:
     seed: Annotated[int, "of splits, weights and augmentation"] = 0
 
     head: Annotated[Head, "the last layer; logit: one output for two labels"] = "softmax"
+    head_start: Annotated[HeadStart, "the head begins as the linear discriminant of the features, or random"] = "discriminant"
     dropout: Annotated[float, "before the last layer"] = 0.2
     l1: Annotated[float, "L1 penalty on the last layer's weights"] = 0.0
-    l2: Annotated[float, "L2 penalty on the last layer's weights"] = 1e-4
+    l2: Annotated[float, "L2 penalty on the last layer's weights"] = 0.0
     label_smoothing: Annotated[float, "share of each target that is spread over all labels"] = 0.0
     class_weights: Annotated[bool, "every label counts alike, however many photos it has"] = True
 
@@ -53,13 +55,13 @@ class TrainRecipe:
     plateau: Annotated[int, "epochs without a lower validation loss after which the rate is halved; 0: never"] = 0
     early_stopping: Annotated[int, "epochs without a lower validation loss after which a stage ends; 0: never"] = 10
 
-    head_epochs: Annotated[int, "most epochs of the frozen stage"] = 40
-    head_rate: Annotated[float, "its learning rate"] = 2e-3
+    head_epochs: Annotated[int, "most epochs of the frozen stage; 0: the head stays as it begins"] = 40
+    head_rate: Annotated[float | None, "its learning rate; by how the head begins"] = None
     fine_tune_epochs: Annotated[int | None, "most epochs of fine-tuning; 0: none"] = None
     fine_tune_rate: Annotated[float | None, "its learning rate"] = None
     fine_tune_at: Annotated[int | str | None, "first layer fine-tuned: index, name, block, or pattern (block_1[3-6]_*)"] = None
     freeze: Annotated[tuple[str, ...], "patterns of layers that stay frozen all the same, by commas"] = ()
-    batch_norm_frozen: Annotated[bool, "batch norm keeps the statistics and scales it came with"] = True
+    batch_norm_frozen: Annotated[bool | None, "batch norm keeps what it came with; default: unless --weights none"] = None
 
     distill_weight: Annotated[float, "with --distill: the teacher's share of the targets"] = 0.7
     distill_temperature: Annotated[float, "with --distill: how much the teacher's scores are softened"] = 2.0
@@ -72,10 +74,14 @@ class TrainRecipe:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise RecipeError(f"{name} must be from {low:g} to {high:g}, got {value!r}")
-        if not self.batch_norm_frozen and self.batch < 16:
+        if self.batch_norm_frozen is False and self.batch < 16:
             raise RecipeError(f"batch norm learns from batches of at least 16, got batch = {self.batch}; raise it or freeze it")
         if self.weight_decay and self.optimizer == "adagrad":
             raise RecipeError("weight_decay goes with sgd, momentum, nag, adadelta, rmsprop, adam and adamw, not with adagrad")
+
+    def freezes_batch_norm(self, source: str) -> bool:
+        """Whether batch norm keeps what it came with, for weights from `source`: random ones came with nothing to keep."""
+        return source != "none" if self.batch_norm_frozen is None else self.batch_norm_frozen
 
     @property
     def augment_how(self) -> Augmentation:
@@ -139,7 +145,7 @@ _BOOLEANS = {"yes": True, "true": True, "on": True, "1": True, "no": False, "fal
 _RANGES: dict[str, tuple[float, float]] = {
     "views": (0, 64), "mixup": (0, 10), "batch": (1, 4096), "head_batch": (1, 65536), "dropout": (0, 0.9),
     "l1": (0, 1), "l2": (0, 1), "label_smoothing": (0, 0.9), "weight_decay": (0, 1), "clip_norm": (0, 1e6),
-    "plateau": (0, 1000), "early_stopping": (0, 1000), "head_epochs": (1, 10_000), "head_rate": (1e-9, 1e3),
+    "plateau": (0, 1000), "early_stopping": (0, 1000), "head_epochs": (0, 10_000), "head_rate": (1e-9, 1e3),
     "fine_tune_epochs": (0, 10_000), "fine_tune_rate": (1e-9, 1e3), "distill_weight": (0, 1), "distill_temperature": (0.1, 100),
 }
 
@@ -156,7 +162,7 @@ def choices_of(name: str) -> tuple[str, ...] | None:
 
 def _choices() -> dict[str, tuple[str, ...]]:
     return {"fit": FIT_POLICIES, "augmentation": tuple(AUGMENTATIONS), "optimizer": get_args(Optimizer),
-            "schedule": get_args(Schedule), "head": get_args(Head)}
+            "schedule": get_args(Schedule), "head": get_args(Head), "head_start": get_args(HeadStart)}
 
 
 def _kinds(name: str) -> set[type]:

@@ -10,7 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pawlatch.errors import PawlatchError
-from pawlatch_train.keras import tf
+from pawlatch.quiet import quiet
+from pawlatch_train.features import Backbone, BackboneError
+from pawlatch_train.hub import hub_layer
+from pawlatch_train.keras import keras, tf
 from pawlatch_train.network import OUTPUTS, Network
 
 BATCH = 32
@@ -39,6 +42,21 @@ class Served:
             scores.append(reloaded[OUTPUTS.class_scores].numpy())
             embeddings.append(reloaded[OUTPUTS.embedding].numpy())
         return np.concatenate(scores), np.concatenate(embeddings)
+
+
+def require_savable(backbone: Backbone, formats: Sequence[str]) -> None:
+    """Refuse formats that Keras would write and could not load again: it has to build the network from its configuration.
+
+    Raises:
+        BackboneError: a module of TF-Hub that does not say what its variables are.
+    """
+    if not {"keras", "h5"} & set(formats) or backbone.weights.source != "hub":
+        return
+    with quiet():
+        anew = keras.Model.from_config(backbone.model.get_config(), custom_objects=hub_layer())
+    if len(anew.weights) != len(backbone.model.weights):
+        raise BackboneError(f"{backbone.name} does not list its variables, which --save keras and h5 need to load again; "
+                            "use --save weights, or the SavedModel alone")
 
 
 def save_formats(network: Network, folder: Path, formats: Sequence[str]) -> None:

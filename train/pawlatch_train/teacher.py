@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pawlatch.card import ModelCard, read_card
 from pawlatch.errors import ModelCardError
+from pawlatch.image import FitPolicy
 from pawlatch.quiet import quiet
 from pawlatch_train.keras import tf
 
@@ -21,14 +22,17 @@ class Teacher:
     """A model folder that `train` wrote.
 
     Raises:
-        ModelCardError: no such model, or it knows other labels.
+        ModelCardError: no such model, or it knows other labels, or other framing than `policy`.
     """
 
-    def __init__(self, folder: Path, labels: tuple[str, ...], *, temperature: float) -> None:
+    def __init__(self, folder: Path, labels: tuple[str, ...], *, policy: FitPolicy, temperature: float) -> None:
         self.card: ModelCard = read_card(folder)
         if self.card.labels != labels:
             raise ModelCardError(f"a teacher must know the same labels ({', '.join(labels)}), but {folder} knows "
                                  f"{', '.join(self.card.labels)}; train it on the same photos")
+        if self.card.input.fit != policy:
+            raise ModelCardError(f"a teacher must see what its student sees, but {folder} was trained with --fit "
+                                 f"{self.card.input.fit}; add it")
         if not (folder / "saved_model.pb").is_file():
             raise ModelCardError(f"a teacher must be a model folder that `train` wrote, but {folder} holds no saved_model.pb")
         with quiet():

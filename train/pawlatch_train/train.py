@@ -20,6 +20,7 @@ from pawlatch.photos import RESERVED, list_splits
 from pawlatch_train.backbones import open_backbone
 from pawlatch_train.calibrate import fit_temperature, softmax
 from pawlatch_train.callbacks import TensorBoardLog
+from pawlatch_train.cases import MANY_PHOTOS
 from pawlatch_train.check import render_check
 from pawlatch_train.check_page import render_page
 from pawlatch_train.dataset import Dataset, balanced, load_dataset
@@ -36,7 +37,7 @@ from pawlatch_train.operating import cross_fitted
 from pawlatch_train.outcome import keep_photos, photographed, set_aside, versions
 from pawlatch_train.recipe import TrainRecipe
 from pawlatch_train.report import Story, write_report
-from pawlatch_train.served import Served, save_formats
+from pawlatch_train.served import Served, require_savable, save_formats
 from pawlatch_train.splits import folds
 from pawlatch_train.teacher import Teacher
 from pawlatch_train.trust import Trust, assess
@@ -125,13 +126,13 @@ class _Run:
         keras.utils.set_random_seed(recipe.seed)
         with self._timed("backbone"), self.cluster.strategy.scope():
             backbone = self._open_backbone()
+            network = build_network(backbone, recipe, labels=len(_training_labels(self.photos)),
+                                    fine_tune_at=self._fine_tune_at(backbone))
         with self._timed("photos"):
             data, teacher = self._load(backbone)
-        with self.cluster.strategy.scope():
-            network = build_network(backbone, recipe, labels=len(data.labels), fine_tune_at=self._fine_tune_at(backbone))
         self.say(parameters(network))
         known = np.array(self._known(data), np.int64)
-        varied = np.array(self._fitted(data), np.int64)
+        varied = known if len(known) < MANY_PHOTOS else np.array(self._fitted(data), np.int64)
         with self._timed("features"):
             material = prepare(network, data, recipe, varied, self.work, teacher=teacher, say=self.say)
         chosen = None
@@ -144,6 +145,8 @@ class _Run:
         with self._timed("calibration"):
             said = chosen or self._chosen(network, material, data, fitted)
             temperature = fit_temperature(said.logits, data.targets[said.photos])
+        with self._timed("fitting the head again"):
+            self._fit_again(network, material, known, fitted)
             divide_logits(network, temperature)
         with chief_writes(self.cluster, self.output, overwrite=options.overwrite) as folder:
             return self._write(folder, data, network, material, fitted, said, temperature)
@@ -253,6 +256,7 @@ class _Run:
         options = self.options
         backbone = open_backbone(options.backbone, weights=options.weights, width=options.width, size=options.image_size,
                                  target=options.target, cut_at=options.cut_at)
+        require_savable(backbone, options.save)
         self.say(describe(backbone))
         return backbone
 
@@ -265,14 +269,18 @@ class _Run:
         teacher = None
         if self.options.distill is not None:
             labels = tuple(sorted(_training_labels(self.photos)))
-            teacher = Teacher(self.options.distill, labels, temperature=self.recipe.distill_temperature)
+            teacher = Teacher(self.options.distill, labels, policy=self.recipe.fit, temperature=self.recipe.distill_temperature)
         data = load_dataset(self.photos, size=backbone.size, policy=self.recipe.fit, seed=self.recipe.seed, work=self.work,
                             large_size=teacher.side if teacher and teacher.side != backbone.size else None)
         self.say(render_check(data.check))
         for finding in data.splits.findings:
             self.say(f"{finding.severity}: {finding.sentence}")
         told = {"fit": "train", "choose": "choose epochs, temperature and threshold", "held_out": "are only measured on"}
-        self.say("; ".join(f"{len(getattr(data.splits, part))} photos {what}" for part, what in told.items()))
+        if self.options.folds:
+            self.say(f"{len(self._known(data))} photos train; each is judged by a model of {self.options.folds} that it had no "
+                     "part in")
+        else:
+            self.say("; ".join(f"{len(getattr(data.splits, part))} photos {what}" for part, what in told.items()))
         require_same(self.cluster, "the photos", data.sha256.encode())
         same = dataclasses.replace(self.options, resume=False, overwrite=False)  # those two may differ when it goes on
         fingerprint = f"{data.sha256} {backbone.name} {backbone.weights} {backbone.size} {same!r}"
@@ -287,6 +295,18 @@ class _Run:
                            cluster=self.cluster, work=self.work, callbacks=callbacks, history=self.history, say=self.say).run()
         return Fitting(network, material, chosen.recipe(self.recipe), fit=known, choose=known[:0], cluster=self.cluster,
                        work=self.work, callbacks=callbacks, history=self.history, say=self.say, case=chosen.case).run()
+
+    def _fit_again(self, network: Network, material: Material, known: Indices, fitted: Fitted) -> None:
+        """Where the head alone learned, and from few photos: let it learn from those that chose its epochs too.
+
+        The temperature and the threshold stay those of the head that had not seen them.
+        """
+        if fitted.kept == "fine-tuned" or len(known) >= MANY_PHOTOS or self.options.folds or not fitted.validates:
+            return
+        epochs = fitted.best_epochs["frozen"]
+        recipe = dataclasses.replace(self.recipe, head_epochs=epochs, fine_tune_epochs=0, early_stopping=0)
+        Fitting(network, material, recipe, fit=known, choose=known[:0], cluster=self.cluster, quiet=True).run()
+        self.say(f"the head is fitted again, to all {len(known)} photos that are not held out")
 
     @contextmanager
     def _log(self, network: Network, data: Dataset, material: Material) -> Iterator[list[Any]]:

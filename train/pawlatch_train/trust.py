@@ -18,7 +18,7 @@ from pawlatch_train.operating import OperatingPoint, choose_threshold, cross_fit
 from pawlatch_train.report import StrangerRow
 from pawlatch_train.stranger_stats import Embedded, leave_one_label_out, stranger_model
 
-STRANGER_PHOTOS = 1000  # from so many on, more photos move a label's directions no longer
+STRANGER_PHOTOS = 500  # from so many on, more photos move a label's directions no longer
 VIEWS = 3  # augmented ones of each
 EXACT = "Head and statistics were redone without the label; the features below them have never seen any of these photos."
 FLATTERED = (
