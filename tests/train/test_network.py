@@ -165,7 +165,7 @@ def test_fine_tuning_that_gains_nothing_is_taken_back(network, drawn, tmp_path):
 
 def test_a_head_that_never_learns_is_an_error_and_no_model(network, drawn, tmp_path):
     made = network()
-    fitting, _ = fit(made, drawn, dataclasses.replace(RECIPE, head_start="random"), tmp_path)
+    fitting, _ = fit(made, drawn, RECIPE, tmp_path)
     made.head.set_weights([np.full_like(value, np.nan) for value in made.head.get_weights()])
     with pytest.raises(RecipeError, match="never a finite number; lower --head-rate"):
         fitting.run()

@@ -302,7 +302,7 @@ def noise(tmp_path):
     keras.utils.set_random_seed(0)
     image = keras.Input((8, 8, 3))
     vector = keras.layers.Dense(96)(keras.layers.Flatten()(keras.layers.Rescaling(1 / 64, offset=-2.0)(image)))
-    recipe = TrainRecipe(views=0, head_start="random", head_epochs=8, head_rate=0.1, head_batch=8, dropout=0.0, l2=0.0, fine_tune_epochs=0, early_stopping=0)
+    recipe = TrainRecipe(views=0, head_epochs=8, head_rate=0.1, head_batch=8, dropout=0.0, l2=0.0, fine_tune_epochs=0, early_stopping=0)
     backbone = Backbone("noise", keras.Model(image, vector), Weights("none", "", None, 8), 8, None)
     network = build_network(backbone, recipe, labels=2, fine_tune_at=None)
     return network, prepare(network, data, recipe, np.arange(48), tmp_path), recipe, data.targets

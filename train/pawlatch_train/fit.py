@@ -15,21 +15,19 @@ from numpy.typing import NDArray
 from pawlatch_train.callbacks import Recorder, progress_callback
 from pawlatch_train.cases import MANY_PHOTOS, Case, choose_case
 from pawlatch_train.dataset import Dataset, class_weights
-from pawlatch_train.discriminant import linear_discriminant
 from pawlatch_train.distribute import Cluster, Load, fit_dataset, judge_dataset, share_file, steps
 from pawlatch_train.features import BackboneError
 from pawlatch_train.history import History, Stage
 from pawlatch_train.keeper import Keeper, Rate, make_optimizer
 from pawlatch_train.keras import keras
-from pawlatch_train.network import Network, runner, start_head
+from pawlatch_train.network import Network, runner
 from pawlatch_train.recipe import RecipeError, TrainRecipe
 from pawlatch_train.views import CHUNK, Function, Variations, Views, compute_views
 
 MIN_GAIN = 0.1  # share of the validation loss that fine-tuning has to take away
-VIEWS_IN_ALL = 1000  # of few photos, for the head alone
+VIEWS_IN_ALL = 1500  # of few photos, for the head alone
 FEWEST_VIEWS, MOST_VIEWS, TUNING_VIEWS = 3, 9, 5
 WARM_STEPS = 60
-HEAD_RATES = {"discriminant": 2e-4, "random": 2e-3}  # what begins well is only to be refined
 
 Say = Callable[[str], None]
 Indices = NDArray[np.int64]
@@ -61,6 +59,7 @@ class Fitted:
     frozen_accuracy: float = float("nan")  # of the head on frozen features, on the photos that choose
     best_epochs: dict[str, int] = field(default_factory=dict)  # by stage; 0: what it began with
     validates: bool = False  # photos that did not fit chose the epochs
+    head_saw_choosing: bool = False  # and then the head was fitted again, to them too
 
 
 def prepare(network: Network, data: Dataset, recipe: TrainRecipe, varied: Indices, work: Path, *,
@@ -111,7 +110,6 @@ class Fitting:
         self._fit, self._choose, self._validates = fit, choose if len(choose) else fit, len(choose) > 0
         self._work, self._callbacks, self._say, self._quiet = work, callbacks, say, quiet
         self._case = case
-        self._head_rate = recipe.head_rate or HEAD_RATES[recipe.head_start]
         labels = material.targets[fit].argmax(1)
         even = np.ones(len(fit), np.float32)
         self._weights = class_weights(labels, material.targets.shape[1]) if recipe.class_weights else even
@@ -132,26 +130,17 @@ class Fitting:
     def _fit_head(self) -> None:
         views = self._material.features.count + 1
         n = len(self._fit)
-        if self._recipe.head_start == "discriminant":
-            start_head(self._network, *self._discriminant(views))
 
         def load(rows: Indices, epoch: int) -> tuple[NDArray[Any], ...]:
             return self._prepared(self._material.features, rows % n, rows // n, epoch)
 
         keeper = self._stage("frozen", self._network.head, load, rows=n * views, batch=self._recipe.head_batch,
-                             epochs=self._recipe.head_epochs, peak=self._head_rate, warm=0, judged=self._judge_features)
+                             epochs=self._recipe.head_epochs, peak=self._recipe.head_rate, warm=0, judged=self._judge_features)
         if (self._validates or self._recipe.head_epochs) and not np.isfinite(keeper.best_loss):
             raise RecipeError(f"the head must learn, but its loss was never a finite number; lower --head-rate "
-                              f"({self._head_rate:g}), or begin with another backbone")
+                              f"({self._recipe.head_rate:g}), or begin with another backbone")
         self.fitted.frozen_accuracy = self._head_accuracy()
         self._frozen_loss = keeper.best_loss
-
-    def _discriminant(self, views: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Of the features of all views; of many photos, of the photos themselves."""
-        seen = range(views) if len(self._fit) < MANY_PHOTOS else range(1)
-        features = np.concatenate([self._material.features.take(self._fit, view) for view in seen])
-        targets = np.tile(self._material.targets[self._fit].argmax(1), len(seen))
-        return linear_discriminant(features, targets, labels=self._material.targets.shape[1])
 
     def _head_accuracy(self) -> float:
         """Of the head on frozen features, on the photos that choose."""
@@ -198,8 +187,6 @@ class Fitting:
                           weighted_metrics=[], metrics=["accuracy"])
         first = keeper.restore(model)
         judging = judge_dataset(judged, rows=len(self._choose), batch=max(batch, 64)) if self._validates else None
-        if not first and judging is not None:
-            keeper.begin(model, loss=model.evaluate(judging, verbose=0)[0])
         listening = [Recorder(history, stage, photos=per_epoch * batch, batch=batch), keeper, *self._callbacks]
         if not self._quiet and self._cluster.is_chief:
             listening.append(progress_callback(stage, epochs, per_epoch))

@@ -69,11 +69,6 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
         self._best: list[Any] = []
         self.ended = False
 
-    def begin(self, model: Any, *, loss: float) -> None:
-        """Let the weights that a stage begins with count as its best, with their validation loss."""
-        if np.isfinite(loss):
-            self.best_loss, self._best = loss, model.get_weights()
-
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         loss = logs.get("val_loss", logs["loss"])
         if not np.isfinite(loss):

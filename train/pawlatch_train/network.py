@@ -75,14 +75,6 @@ def build_network(backbone: Backbone, recipe: TrainRecipe, *, labels: int, fine_
     )
 
 
-def start_head(network: Network, kernel: NDArray[np.float32], bias: NDArray[np.float32]) -> None:
-    """Give the last layer a kernel (d, labels) and a bias (labels,); with one logit, the difference of the two."""
-    layer = network.head.get_layer(LOGITS)
-    if layer.units == 1:
-        kernel, bias = kernel[:, 1:] - kernel[:, :1], bias[1:] - bias[:1]
-    layer.set_weights([kernel, bias])
-
-
 def divide_logits(network: Network, temperature: float) -> None:
     """Put a temperature into the graph: weights and bias of the last layer divided by it, which costs no operation."""
     layer = network.head.get_layer(LOGITS)

@@ -17,7 +17,6 @@ from pawlatch_train.augment import AUGMENTATIONS, Augmentation
 Optimizer = Literal["sgd", "momentum", "nag", "adagrad", "adadelta", "rmsprop", "adam", "adamw"]
 Schedule = Literal["constant", "cosine", "exponential", "step"]
 Head = Literal["softmax", "logit"]
-HeadStart = Literal["discriminant", "random"]
 
 
 class RecipeError(PawlatchError, ValueError):
@@ -41,7 +40,6 @@ class TrainRecipe:
     seed: Annotated[int, "of splits, weights and augmentation"] = 0
 
     head: Annotated[Head, "the last layer; logit: one output for two labels"] = "softmax"
-    head_start: Annotated[HeadStart, "the head begins as the linear discriminant of the features, or random"] = "discriminant"
     dropout: Annotated[float, "before the last layer"] = 0.2
     l1: Annotated[float, "L1 penalty on the last layer's weights"] = 0.0
     l2: Annotated[float, "L2 penalty on the last layer's weights"] = 0.0
@@ -53,10 +51,10 @@ class TrainRecipe:
     clip_norm: Annotated[float, "largest norm of a gradient; 0: no bound"] = 5.0
     schedule: Annotated[Schedule, "of the learning rate within a stage; fine-tuning warms up first"] = "cosine"
     plateau: Annotated[int, "epochs without a lower validation loss after which the rate is halved; 0: never"] = 0
-    early_stopping: Annotated[int, "epochs without a lower validation loss after which a stage ends; 0: never"] = 10
+    early_stopping: Annotated[int, "epochs without a lower validation loss after which a stage ends; 0: never"] = 6
 
     head_epochs: Annotated[int, "most epochs of the frozen stage; 0: the head stays as it begins"] = 40
-    head_rate: Annotated[float | None, "its learning rate; by how the head begins"] = None
+    head_rate: Annotated[float, "its learning rate"] = 2e-3
     fine_tune_epochs: Annotated[int | None, "most epochs of fine-tuning; 0: none"] = None
     fine_tune_rate: Annotated[float | None, "its learning rate"] = None
     fine_tune_at: Annotated[int | str | None, "first layer fine-tuned: index, name, block, or pattern (block_1[3-6]_*)"] = None
@@ -162,7 +160,7 @@ def choices_of(name: str) -> tuple[str, ...] | None:
 
 def _choices() -> dict[str, tuple[str, ...]]:
     return {"fit": FIT_POLICIES, "augmentation": tuple(AUGMENTATIONS), "optimizer": get_args(Optimizer),
-            "schedule": get_args(Schedule), "head": get_args(Head), "head_start": get_args(HeadStart)}
+            "schedule": get_args(Schedule), "head": get_args(Head)}
 
 
 def _kinds(name: str) -> set[type]:

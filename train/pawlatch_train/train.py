@@ -146,7 +146,7 @@ class _Run:
             said = chosen or self._chosen(network, material, data, fitted)
             temperature = fit_temperature(said.logits, data.targets[said.photos])
         with self._timed("fitting the head again"):
-            self._fit_again(network, material, known, fitted)
+            fitted.head_saw_choosing = self._fit_again(network, material, known, fitted)
             divide_logits(network, temperature)
         with chief_writes(self.cluster, self.output, overwrite=options.overwrite) as folder:
             return self._write(folder, data, network, material, fitted, said, temperature)
@@ -243,6 +243,7 @@ class _Run:
                 "backbone": {"name": backbone.name, "width": weights.width, "weights": weights.source,
                              "weights_file": Path(weights.origin).name, "weights_trained_at": weights.trained_size},
                 "seed": self.recipe.seed, "recipe": dataclasses.asdict(self.recipe), "kept_stage": fitted.kept,
+                "head_saw_choosing_photos": fitted.head_saw_choosing,
                 "case": fitted.case.sentence if fitted.case else "", "folds": self.options.folds, "data_sha256": data.sha256,
                 "splits": {name: [data.name(index) for index in part] for name, part in parts.items()},
                 "set_aside": set_aside(data),
@@ -296,17 +297,18 @@ class _Run:
         return Fitting(network, material, chosen.recipe(self.recipe), fit=known, choose=known[:0], cluster=self.cluster,
                        work=self.work, callbacks=callbacks, history=self.history, say=self.say, case=chosen.case).run()
 
-    def _fit_again(self, network: Network, material: Material, known: Indices, fitted: Fitted) -> None:
+    def _fit_again(self, network: Network, material: Material, known: Indices, fitted: Fitted) -> bool:
         """Where the head alone learned, and from few photos: let it learn from those that chose its epochs too.
 
         The temperature and the threshold stay those of the head that had not seen them.
         """
         if fitted.kept == "fine-tuned" or len(known) >= MANY_PHOTOS or self.options.folds or not fitted.validates:
-            return
+            return False
         epochs = fitted.best_epochs["frozen"]
         recipe = dataclasses.replace(self.recipe, head_epochs=epochs, fine_tune_epochs=0, early_stopping=0)
         Fitting(network, material, recipe, fit=known, choose=known[:0], cluster=self.cluster, quiet=True).run()
         self.say(f"the head is fitted again, to all {len(known)} photos that are not held out")
+        return True
 
     @contextmanager
     def _log(self, network: Network, data: Dataset, material: Material) -> Iterator[list[Any]]:
