@@ -12,7 +12,7 @@ from dataclasses import dataclass
 MANY_PHOTOS = 1000
 NEAR = 0.75  # of the way from chance to perfect
 PHOTO_EPOCHS = 4000  # photos seen in fine-tuning, over all epochs
-LEAST_EPOCHS, MOST_EPOCHS = 9, 20
+LEAST_EPOCHS, MOST_EPOCHS = 12, 20
 
 
 @dataclass(frozen=True)

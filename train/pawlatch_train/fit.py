@@ -28,6 +28,7 @@ MIN_GAIN = 0.1  # share of the validation loss that fine-tuning has to take away
 VIEWS_IN_ALL = 1500  # of few photos, for the head alone
 FEWEST_VIEWS, MOST_VIEWS, TUNING_VIEWS = 3, 9, 5
 WARM_STEPS = 60
+SMOOTHING = 0.1  # of the targets, where many photos are learned by heart
 
 Say = Callable[[str], None]
 Indices = NDArray[np.int64]
@@ -110,6 +111,8 @@ class Fitting:
         self._fit, self._choose, self._validates = fit, choose if len(choose) else fit, len(choose) > 0
         self._work, self._callbacks, self._say, self._quiet = work, callbacks, say, quiet
         self._case = case
+        default = SMOOTHING if len(fit) >= MANY_PHOTOS else 0.0
+        self._smoothing = default if recipe.label_smoothing is None else recipe.label_smoothing
         labels = material.targets[fit].argmax(1)
         even = np.ones(len(fit), np.float32)
         self._weights = class_weights(labels, material.targets.shape[1]) if recipe.class_weights else even
@@ -223,7 +226,7 @@ class Fitting:
             taught = self._material.taught.take(photos, view)
             share = np.float32(self._recipe.distill_weight)
             targets = np.asarray((1 - share) * targets + share * taught, np.float32)
-        smooth = self._recipe.label_smoothing
+        smooth = self._smoothing
         return np.asarray((1 - smooth) * targets + smooth / targets.shape[1], np.float32)
 
     def _mixed(self, inputs: NDArray[np.float32], targets: NDArray[np.float32], weights: NDArray[np.float32],
