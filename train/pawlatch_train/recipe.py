@@ -43,7 +43,7 @@ class TrainRecipe:
     dropout: Annotated[float, "before the last layer"] = 0.2
     l1: Annotated[float, "L1 penalty on the last layer's weights"] = 0.0
     l2: Annotated[float, "L2 penalty on the last layer's weights"] = 0.0
-    label_smoothing: Annotated[float | None, "share of targets spread over all labels; default 0, from 1,000 photos on 0.1"] = None
+    label_smoothing: Annotated[float | None, "share of targets spread over all labels; default 0, of many photos 0.1"] = None
     class_weights: Annotated[bool, "every label counts alike, however many photos it has"] = True
 
     optimizer: Annotated[Optimizer, "of both stages"] = "adam"
