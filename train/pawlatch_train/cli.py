@@ -16,6 +16,7 @@ from pawlatch_train.recipe import RecipeError, TrainRecipe, choices_of, help_of,
 if TYPE_CHECKING:
     from pawlatch_train.train import TrainOptions
 
+DEFAULT_TARGET = "pi-zero2"  # a narrow network runs on every board, and on some hundred photos it decides as well
 ALIASES = {"head_epochs": ("--epochs",)}
 
 
@@ -58,7 +59,7 @@ def _options(args: argparse.Namespace) -> TrainOptions:
     return TrainOptions(
         unlock=tuple(label for label in (args.unlock or "").split(",") if label),
         backbone=args.backbone, weights=args.weights, width=args.width, image_size=args.image_size, cut_at=args.cut_at,
-        target=args.target, recipe=_recipe(args), max_false_unlock=args.max_false_unlock, folds=args.folds,
+        target=args.target or DEFAULT_TARGET, recipe=_recipe(args), max_false_unlock=args.max_false_unlock, folds=args.folds,
         distill=args.distill, save=tuple(args.save or ()), strategy=args.strategy, resume=args.resume,
         overwrite=args.overwrite, name=args.name,
     )
@@ -88,8 +89,8 @@ def _imagenet_door(args: argparse.Namespace) -> int:
     from pawlatch_train.imagenet import imagenet_door
 
     print(imagenet_door(args.unlock.removeprefix("imagenet:"), args.output, weights=args.weights, name=args.name,
-                        width=args.width or TARGET_WIDTHS[args.target], size=args.image_size, overwrite=args.overwrite,
-                        progress=_tell))
+                        width=args.width or (args.target and TARGET_WIDTHS[args.target]), size=args.image_size,
+                        overwrite=args.overwrite, progress=_tell))
     return 0
 
 
@@ -98,8 +99,8 @@ def _layers(args: argparse.Namespace) -> int:
     from pawlatch_train.layers import list_layers, trainable_from
 
     recipe = _recipe(args)
-    backbone = open_backbone(args.backbone, weights=args.weights, width=args.width, size=args.image_size, target=args.target,
-                             cut_at=args.cut_at)
+    backbone = open_backbone(args.backbone, weights=args.weights, width=args.width, size=args.image_size,
+                             target=args.target or DEFAULT_TARGET, cut_at=args.cut_at)
     at = backbone.default_fine_tune_at if recipe.fine_tune_at is None else recipe.fine_tune_at
     frozen = recipe.freezes_batch_norm(backbone.weights.source)
     trainable = trainable_from(backbone.model, at, freeze=recipe.freeze, batch_norm_frozen=frozen)
@@ -134,8 +135,8 @@ def _parser() -> argparse.ArgumentParser:
     backbone.add_argument("--backbone", default="mobilenet_v2", help="mobilenet_v2 (default), mobilenet_v3_small, "
                           "mobilenet_v3_large, efficientnet_b0, vgg16, hub:HANDLE_OR_FOLDER, or the path of a model")
     backbone.add_argument("--weights", default="auto", help="auto (default), imagenet, starter, none, or a file of weights")
-    backbone.add_argument("--target", choices=("pi5", "pi4", "pi-zero2", "desktop"), default="desktop",
-                          help="picks the width")
+    backbone.add_argument("--target", choices=("pi5", "pi4", "pi-zero2", "desktop"),
+                          help=f"where it is to run, which picks the width (default {DEFAULT_TARGET}: it runs everywhere)")
     backbone.add_argument("--width", type=float, help="width multiplier (default: by weights and target)")
     backbone.add_argument("--image-size", type=_side, metavar="SIDE",
                           help="input side in pixels, a multiple of 32 (default: 224; starter: 128)")

@@ -58,7 +58,7 @@ class TrainOptions:
     width: float | None = None
     image_size: int | None = None
     cut_at: str | None = None
-    target: str = "desktop"
+    target: str = "pi-zero2"
     recipe: TrainRecipe = field(default_factory=TrainRecipe)
     max_false_unlock: float = 0.01
     folds: int = 0
