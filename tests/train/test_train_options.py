@@ -279,13 +279,6 @@ def test_folds_judge_every_photo_and_the_final_model_trains_on_all(folded, count
     assert names(model.parent) == ["model"]
 
 
-def test_folds_may_find_that_the_head_is_best_as_it_begins(drawn_photos, tiny_backbone, tmp_path):
-    trained(drawn_photos, "-o", tmp_path / "model", "--backbone", tiny_backbone, "--folds", 3, "--views", 1, "--epochs", 0,
-            "--fine-tune-epochs", 0)
-    assert epochs_of(tmp_path / "model") == []
-    assert (tmp_path / "model" / "report.html").is_file()
-
-
 def test_no_accuracy_is_called_validation_where_nothing_validates(folded):
     model, told = folded
     assert {row["val_accuracy"] for row in epochs_of(model)} <= {"nan"}

@@ -58,7 +58,7 @@ class Fitted:
     case: Case | None = None
     kept: Stage = "frozen"
     frozen_accuracy: float = float("nan")  # of the head on frozen features, on the photos that choose
-    best_epochs: dict[str, int] = field(default_factory=dict)  # by stage; 0: what it began with
+    best_epochs: dict[str, int] = field(default_factory=dict)  # by stage
     validates: bool = False  # photos that did not fit chose the epochs
     head_saw_choosing: bool = False  # and then the head was fitted again, to them too
 
@@ -139,7 +139,7 @@ class Fitting:
 
         keeper = self._stage("frozen", self._network.head, load, rows=n * views, batch=self._recipe.head_batch,
                              epochs=self._recipe.head_epochs, peak=self._recipe.head_rate, warm=0, judged=self._judge_features)
-        if (self._validates or self._recipe.head_epochs) and not np.isfinite(keeper.best_loss):
+        if not np.isfinite(keeper.best_loss):
             raise RecipeError(f"the head must learn, but its loss was never a finite number; lower --head-rate "
                               f"({self._recipe.head_rate:g}), or begin with another backbone")
         self.fitted.frozen_accuracy = self._head_accuracy()

@@ -53,7 +53,7 @@ class TrainRecipe:
     plateau: Annotated[int, "epochs without a lower validation loss after which the rate is halved; 0: never"] = 0
     early_stopping: Annotated[int, "epochs without a lower validation loss after which a stage ends; 0: never"] = 6
 
-    head_epochs: Annotated[int, "most epochs of the frozen stage; 0: the head stays as it begins"] = 40
+    head_epochs: Annotated[int, "most epochs of the frozen stage"] = 40
     head_rate: Annotated[float, "its learning rate"] = 2e-3
     fine_tune_epochs: Annotated[int | None, "most epochs of fine-tuning; 0: none"] = None
     fine_tune_rate: Annotated[float | None, "its learning rate"] = None
@@ -143,7 +143,7 @@ _BOOLEANS = {"yes": True, "true": True, "on": True, "1": True, "no": False, "fal
 _RANGES: dict[str, tuple[float, float]] = {
     "views": (0, 64), "mixup": (0, 10), "batch": (1, 4096), "head_batch": (1, 65536), "dropout": (0, 0.9),
     "l1": (0, 1), "l2": (0, 1), "label_smoothing": (0, 0.9), "weight_decay": (0, 1), "clip_norm": (0, 1e6),
-    "plateau": (0, 1000), "early_stopping": (0, 1000), "head_epochs": (0, 10_000), "head_rate": (1e-9, 1e3),
+    "plateau": (0, 1000), "early_stopping": (0, 1000), "head_epochs": (1, 10_000), "head_rate": (1e-9, 1e3),
     "fine_tune_epochs": (0, 10_000), "fine_tune_rate": (1e-9, 1e3), "distill_weight": (0, 1), "distill_temperature": (0.1, 100),
 }
 
