@@ -36,7 +36,7 @@ def choose_case(*, photos: int, labels: int, frozen_accuracy: float, has_seen_li
     if has_seen_little:
         return Case(epochs, 5e-4, f"{seen}, of a backbone that has seen little: all of its layers are fine-tuned")
     if near and many:
-        return Case(epochs, 3e-4, f"{seen}, so they are near to ImageNet: the upper layers are fine-tuned")
+        return Case(epochs, 5e-4, f"{seen}, so they are near to ImageNet: the upper layers are fine-tuned")
     if near:
         return Case(0, 1e-4, f"{seen}, so they are near to ImageNet: the head alone is trained")
     if many:
