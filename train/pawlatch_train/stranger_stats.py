@@ -19,7 +19,9 @@ from pawlatch_train.calibrate import softmax
 
 MOST_DIRECTIONS = 16  # of a label
 MOST_BYTES = 110_000  # of all directions: 147 kB of base64
-MAX_REFUSED = 0.05  # of known moments, single photos
+MAX_REFUSED = 0.02  # of known moments, single photos; of 5 % that were chosen, up to 18 % came of photos from other days
+ENOUGH_TO_REFUSE = 20  # known moments; a threshold from fewer, say the frames of one clip, refuses the animal itself
+LEAST_THRESHOLD = 0.2  # frames of one clip lie within 0.03 of each other, the same dog a moment later at 0.08, others at 0.5
 ENOUGH_TO_CHOOSE = 40  # known moments, so that 5 % of them are two
 FOLDS = 5
 WEIGHT_DECAY = 1e-2  # of the cheap head
@@ -114,7 +116,7 @@ def stranger_threshold(scores: NDArray[np.float64], groups: Ints, *, max_refused
 
 def stranger_model(photos: Embedded, labels: Sequence[str], *, choose: Embedded | None = None,
                    max_refused: float = MAX_REFUSED) -> StrangerModel | None:
-    """Statistics with their threshold, ready for the card; None where no photo was left to choose it by.
+    """Statistics with their threshold, ready for the card; None where there are fewer than 20 known moments to choose it by.
 
     The threshold is chosen by the known photos of `choose`; where those are fewer than 40 moments, by out-of-fold scores of
     `photos` as well, which are a little too kind where the backbone was fine-tuned on them.
@@ -130,9 +132,10 @@ def stranger_model(photos: Embedded, labels: Sequence[str], *, choose: Embedded 
     if len(np.unique(parts[-1][1])) < ENOUGH_TO_CHOOSE:
         parts.append(out_of_fold(photos, labels))
     scores, groups = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    if not len(scores):
+    if len(np.unique(groups)) < ENOUGH_TO_REFUSE:
         return None
-    return replace(model, threshold=float(np.clip(stranger_threshold(scores, groups, max_refused=max_refused), 1e-6, 1.999)))
+    chosen = stranger_threshold(scores, groups, max_refused=max_refused)
+    return replace(model, threshold=float(np.clip(chosen, LEAST_THRESHOLD, 1.999)))
 
 
 def out_of_fold(photos: Embedded, labels: Sequence[str]) -> tuple[NDArray[np.float64], Ints]:
