@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 
 from pawlatch.image import Image
 
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
-
 
 @dataclass(frozen=True)
 class Augmentation:

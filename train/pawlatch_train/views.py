@@ -49,13 +49,8 @@ class Views:
         self._place = np.full(photos, -1)
         self._place[varied] = np.arange(len(varied))
 
-    @property
-    def row_shape(self) -> tuple[int, ...]:
-        """Shape of what is kept of one view."""
-        return self._file.row_shape
-
     def take(self, photos: Sequence[int] | NDArray[np.int64], views: int | NDArray[np.int64] = 0) -> NDArray[Any]:
-        """What is kept of these views of these photos: (n, *row_shape)."""
+        """What is kept of these views of these photos: (n, ...)."""
         photos = np.asarray(photos, np.int64)
         views = np.broadcast_to(views, photos.shape)
         varied = self._photos + (views - 1) * len(self.varied) + self._place[photos]
