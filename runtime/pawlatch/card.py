@@ -71,7 +71,7 @@ class ModelCard:
     unlock: tuple[str, ...] = ()
     outputs: OutputSpec = field(default_factory=OutputSpec)
     operating_points: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # variant -> {"threshold": ...}
-    strangers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # variant -> statistics
+    strangers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # variant -> statistics, or what differs
     provenance: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, VariantFile] = field(default_factory=dict)
     deploy: str | None = None
@@ -100,8 +100,12 @@ class ModelCard:
         raise ModelCardError(f"the card of {self.name} has no operating point; train it again with --unlock LABEL")
 
     def stranger_statistics(self, variant: str) -> Mapping[str, Any] | None:
-        """What `pawlatch.strangers` tells strangers by: the variant's own, else the SavedModel's, else None."""
-        return self.strangers.get(variant) or self.strangers.get(SAVED_MODEL) or None
+        """What `pawlatch.strangers` tells strangers by; None where the card has nothing.
+
+        A variant's own keys go before those of the SavedModel: as a rule it keeps a threshold of its own, and shares the
+        directions, which are large.
+        """
+        return {**self.strangers.get(SAVED_MODEL, {}), **self.strangers.get(variant, {})} or None
 
     def to_json(self) -> str:
         """The card's text: stable key order, so that equal cards are equal files."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pawlatch.errors import OutputError
+
+WRITTEN = r"(\d{1,9})\.\w+\.part"  # after the hidden name of a new folder: the process that writes it
+MOVED = r"(\d{1,9})\.old"  # what it is about to replace
 
 
 def sha256(path: Path) -> str:
@@ -41,9 +45,16 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 def require_absent(path: Path, *, overwrite: bool) -> None:
     """Refuse an output folder that exists, unless told to replace it.
 
+    One that a killed process had moved aside, and replaced by nothing, is put back first.
+
     Raises:
         OutputError: it exists and `overwrite` is false, or it is something that must not be replaced.
     """
+    if not path.exists() and (moved := _left_behind(path, MOVED)):
+        try:
+            moved[0].rename(path)
+        except OSError as error:
+            raise _unwritable(path, error) from error
     if not path.exists():
         return
     if not path.is_dir():
@@ -56,6 +67,8 @@ def require_absent(path: Path, *, overwrite: bool) -> None:
 def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Yield a temporary folder beside `path` that takes its name if and only if the block ends well.
 
+    What processes that were killed at this have left beside it is removed.
+
     Raises:
         OutputError: `path` exists and `overwrite` is false, or the disk refuses.
     """
@@ -63,7 +76,9 @@ def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     require_absent(path, overwrite=overwrite)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+        for left in [*_left_behind(path, WRITTEN), *_left_behind(path, MOVED)]:
+            shutil.rmtree(left, ignore_errors=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.{os.getpid()}.", suffix=".part", dir=path.parent))
     except OSError as error:
         raise _unwritable(path, error) from error
     try:
@@ -79,14 +94,39 @@ def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 
 def _replace_folder(new: Path, path: Path) -> None:
-    """Rename `new` to `path`; what stood there leaves only once the new one is in its place."""
+    """Rename `new` to `path`; what stood there gets the name of `new`, and only once the new one is in its place."""
     if not path.exists():
         new.rename(path)
         return
     old = path.with_name(f".{path.name}.{os.getpid()}.old")
-    path.rename(old)
-    new.rename(path)
-    shutil.rmtree(old, ignore_errors=True)
+    try:
+        path.rename(old)
+        new.rename(path)
+    except BaseException:  # Ctrl-C too
+        if old.exists() and not path.exists():
+            old.rename(path)
+        raise
+    old.rename(new)
+
+
+def _left_behind(path: Path, ending: str) -> list[Path]:
+    """Folders beside `path`, with its hidden name and such an ending, of processes that live no longer."""
+    try:
+        beside = list(path.parent.iterdir())
+    except OSError:  # nothing there yet, or nothing that may be seen
+        return []
+    named = [(there, re.fullmatch(rf"\.{re.escape(path.name)}\.{ending}", there.name)) for there in beside]
+    return [there for there, match in named if match and there.is_dir() and not _lives(int(match[1]))]
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # somebody else's
+    return True
 
 
 def _unwritable(path: Path, error: OSError) -> OutputError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import exp, inf, lgamma, log, log1p, sqrt
+from math import comb, exp, inf, lgamma, log, log1p, sqrt
 from statistics import NormalDist
 
 
@@ -86,6 +86,21 @@ def paired_difference_interval(both: int, first_only: int, second_only: int, nei
     phi = covariance / sqrt(marginals) if marginals else 0.0
     theta = (first_only - second_only) / n
     return theta - _hypotenuse(p1 - l1, u2 - p2, phi), theta + _hypotenuse(u1 - p1, p2 - l2, phi)
+
+
+def mcnemar_exact(first_only: int, second_only: int) -> float:
+    """The two-sided p-value of McNemar's exact test: could two proportions on the same photos be equal?
+
+    Photos that both or neither got right say nothing. Of the n others, the smaller count k is binomial with p = ½ where the
+    two are equal, and the value is min(1, 2 Σ_{i≤k} C(n,i) / 2ⁿ); with n = 0 it is 1.
+
+    Source: Q. McNemar, Psychometrika 12 (1947) 153-157; in this form M. W. Fagerland, S. Lydersen and P. Laake, BMC Med. Res.
+    Methodol. 13:91 (2013).
+    """
+    if min(first_only, second_only) < 0:
+        raise ValueError("expected counts of photos, got a negative one")
+    n, k = first_only + second_only, min(first_only, second_only)
+    return min(1.0, 2 * sum(comb(n, i) for i in range(k + 1)) / (1 << n))  # integers: exact for any number of photos
 
 
 def _hypotenuse(a: float, b: float, correlation: float) -> float:

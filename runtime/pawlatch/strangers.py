@@ -58,7 +58,7 @@ class StrangerModel:
 
     @classmethod
     def from_card(cls, card: ModelCard, variant: str) -> Self | None:
-        """The variant's own statistics, else the SavedModel's; None where the card has none.
+        """The SavedModel's statistics with what differs for the variant; None where the card has none.
 
         Raises:
             ModelCardError: they are not what this version reads, or not whole.

@@ -3,7 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pawlatch_train.calibrate import expected_calibration_error, fit_temperature, reliability, softmax
+from pawlatch.calibration import expected_calibration_error, reliability
+from pawlatch.stats import wilson_interval
+from pawlatch_train.calibrate import fit_temperature, softmax
 
 
 def spoken(n=4000, *, temperature=2.5, seed=0):
@@ -87,6 +89,17 @@ def test_the_error_by_hand():
     assert by_bin.accuracy[8] == 0.5
     assert np.isnan(by_bin.confidence[0])
     assert expected_calibration_error(scores, targets, bins=10) == pytest.approx((2 * 0.4 + 0.4 + 0.5) / 4)
+
+
+def test_the_share_that_was_right_has_an_interval_in_each_filled_bin():
+    scores = np.array([[0.92, 0.08]] * 10 + [[0.35, 0.65]] * 4, np.float32)
+    targets = np.array([0] * 9 + [1] + [1, 1, 0, 0])
+    by_bin = reliability(scores, targets, bins=10)
+    low, high = by_bin.intervals()
+    assert by_bin.confidence[[6, 9]] == pytest.approx([0.65, 0.92], abs=1e-6)
+    assert (low[6], high[6]) == wilson_interval(2, 4)
+    assert (low[9], high[9]) == wilson_interval(9, 10)
+    assert np.isfinite(low).sum() == np.isfinite(high).sum() == 2
 
 
 def test_the_error_of_nothing_is_unknown():

@@ -19,7 +19,7 @@ from pawlatch_train.findings import Finding
 from pawlatch_train.grids import GREEN, RED, draw_confusion, draw_mistakes, draw_predictions
 from pawlatch_train.history import BatchLoss, History, comparison_table
 from pawlatch_train.judged import Judged, Share
-from pawlatch_train.plots import draw_comparison, draw_curves, draw_reliability, reliability
+from pawlatch_train.plots import draw_comparison, draw_curves, draw_reliability
 from pawlatch_train.report import Story, StrangerRow, write_report
 
 PICTURES = ("predictions", "mistakes", "confusion", "reliability", "curves")
@@ -150,13 +150,16 @@ def test_curves_show_where_fine_tuning_began(tmp_path):
         assert pixels_of(tmp_path / "curves.png", (0x1F, 0x6F, 0x4A)) > 100
 
 
-def test_reliability_counts_what_was_right():
-    scores = np.array([[0.92, 0.08]] * 10 + [[0.35, 0.65]] * 4, np.float32)
-    targets = np.array([0] * 9 + [1] + [1, 1, 0, 0])
-    middle, share, low, high = reliability(scores, targets)
-    assert middle == pytest.approx([0.65, 0.92], abs=1e-6)
-    assert share == pytest.approx([0.5, 0.9])
-    assert (low[0], high[0]) == wilson_interval(2, 4)
+def test_curves_without_choosing_photos_speak_of_no_validation(tmp_path):
+    """Neither a line nor its name: nothing on the picture is green."""
+    alone = learned()
+    alone.val_loss[:] = alone.val_accuracy[:] = [math.nan] * len(alone)
+    draw_curves(alone, tmp_path / "curves.png")
+    assert pixels_of(tmp_path / "curves.png", (0x1F, 0x6F, 0x4A)) == 0
+    alone.val_accuracy[2] = 0.9  # one epoch that was judged
+    alone.val_loss[2] = 0.3
+    draw_curves(alone, tmp_path / "curves.png")
+    assert pixels_of(tmp_path / "curves.png", (0x1F, 0x6F, 0x4A)) > 20
 
 
 def test_reliability_draws_both(tmp_path):

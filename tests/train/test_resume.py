@@ -169,6 +169,27 @@ def test_other_photos_begin_anew(killed_frozen, arguments, tmp_path, monkeypatch
     assert first_line_of("frozen", folder, words, monkeypatch).startswith(f"frozen 1 of {HEAD}")
 
 
+@pytest.fixture(scope="module")
+def teacher(arguments, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("teacher") / "model"
+    assert main(["train", *arguments[:3], "-o", str(folder), "--epochs", "1", "--fine-tune-epochs", "0", "--views", "1"]) == 0
+    return folder
+
+
+@pytest.mark.parametrize("given", ["teacher", "backbone"])
+def test_what_was_given_and_has_changed_at_its_place_begins_anew(given, teacher, arguments, tmp_path, monkeypatch):
+    backbone = shutil.copyfile(arguments[2], tmp_path / "tiny.keras")
+    teacher = shutil.copytree(teacher, tmp_path / "teacher")
+    words = [*arguments[:2], backbone, *arguments[3:], "--distill", teacher, "--resume"]
+    (tmp_path / "out").mkdir()
+    assert first_line_of("frozen 3", tmp_path / "out", words, monkeypatch).startswith(f"frozen 3 of {HEAD}")
+    again = moved_on(tmp_path / "out", tmp_path / "again")
+    assert not first_line_of("frozen", again, words, monkeypatch).startswith(f"frozen 1 of {HEAD}")
+    changed = {"teacher": teacher / "variables/variables.data-00000-of-00001", "backbone": backbone}[given]
+    changed.write_bytes(changed.read_bytes())  # the same size, another time
+    assert first_line_of("frozen", tmp_path / "out", words, monkeypatch).startswith(f"frozen 1 of {HEAD}")
+
+
 def test_a_fold_that_was_finished_is_not_done_again(arguments, tmp_path, monkeypatch, capsys):
     words = [*arguments[:-8], "--epochs", 2, "--fine-tune-epochs", 1, "--views", 1, "--folds", 3, "--resume"]
     assert first_line_of("fold 2", tmp_path, words, monkeypatch).startswith("fold 2 of 3")

@@ -8,6 +8,7 @@ import pytest
 
 from pawlatch.strangers import StrangerModel
 from pawlatch_train.stranger_stats import (
+    LEAST_THRESHOLD,
     Embedded,
     auroc,
     fit_head,
@@ -167,15 +168,19 @@ def test_the_frames_of_one_clip_refuse_nobody():
     assert stranger_model(clip, ("ann",)) is None
     alike = animals(("ann",), each=40)
     same = np.tile(alike.embeddings[:1], (40, 1)) + np.random.default_rng(0).normal(0, 1e-3, alike.embeddings.shape).clip(0).astype(np.float32)
-    assert stranger_model(dataclasses.replace(alike, embeddings=same, views=None), ("ann",)).threshold == 0.2
+    assert stranger_model(dataclasses.replace(alike, embeddings=same, views=None), ("ann",)).threshold == LEAST_THRESHOLD
 
 
 def test_the_card_gets_what_was_measured_and_it_is_small():
     rng = np.random.default_rng(0)
-    photos = Embedded(rng.random((100, 1280), np.float32), np.repeat(np.arange(5), 20), np.arange(100), rng.random((2, 100, 1280)))
+    photos = Embedded(rng.random((250, 1280), np.float32), np.repeat(np.arange(5), 50), np.arange(250), rng.random((1, 250, 1280)))
     model = fit_strangers(photos, ("a", "b", "c", "d", "e"))
     text = json.dumps(model.statistics())
-    assert len(text) < 150_000
+    assert model.ranks == (24,) * 5
+    assert len(text) < 214_000
+    ten = fit_strangers(dataclasses.replace(photos, targets=np.repeat(np.arange(10), 25)), tuple("abcdefghij"))
+    assert ten.ranks == (12,) * 10
+    assert len(json.dumps(ten.statistics())) < 214_000
     read = StrangerModel.from_statistics(json.loads(text))
     assert np.array_equal(read.scores(photos.embeddings), model.scores(photos.embeddings))
     lengths = np.linalg.norm(model.basis * model.scale[:, None], axis=1)

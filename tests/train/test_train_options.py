@@ -356,6 +356,24 @@ def test_a_comparison_of_what_cannot_be_is_refused_before_anything_is_trained(co
     assert words in told
 
 
+# ------------------------------------------------------------------------------------------------ strangers
+
+
+@pytest.mark.parametrize("kept", ["frozen", "fine-tuned"])
+def test_photos_that_chose_know_strangers_too_where_the_head_alone_learned(kept, drawn_photos, tiny_backbone, tmp_path, monkeypatch):
+    """Fine-tuned features fit the photos that trained, so that there the others must choose the threshold."""
+    seen = []
+    monkeypatch.setattr("pawlatch_train.trust.stranger_model", lambda photos, labels, *, choose: seen.append((photos, choose)))
+    monkeypatch.setattr("pawlatch_train.fit.MIN_GAIN", -1e9)  # fine-tuning, where there is any, is kept
+    trained(drawn_photos, "-o", tmp_path / "model", "--backbone", tiny_backbone, *SHORT, "--fine-tune-epochs", int(kept != "frozen"))
+    provenance = read_card(tmp_path / "model").provenance
+    assert provenance["kept_stage"] == kept
+    fit, choose = (len(provenance["splits"][name]) for name in ("fit", "choose"))
+    [(photos, others)] = seen
+    assert photos.views.shape[1] == len(photos) == (fit + choose if kept == "frozen" else fit)
+    assert len(others or ()) == (0 if kept == "frozen" else choose)
+
+
 # ------------------------------------------------------------------------------------------------ a teacher
 
 

@@ -51,6 +51,19 @@ def open_backbone(
     return open_model(Path(name), size=size, cut_at=cut_at)
 
 
+def describe(backbone: Backbone) -> str:
+    """One line about what training begins with; loud where it is only the starter."""
+    weights = backbone.weights
+    if weights.source == "starter":
+        return ("USING THE STARTER BACKBONE (MobileNetV2 0.35, trained by pawlatch on few pictures): good for a first "
+                "look; ImageNet weights make a better door, see --weights")
+    width = "" if weights.width is None else f" {weights.width:g}"
+    where = f" ({Path(weights.origin).name})" if weights.origin else ""
+    told = f"backbone: {backbone.name}{width}, weights: {weights.source}{where}"
+    same = weights.trained_size == backbone.size
+    return told if same else f"{told}, trained at {weights.trained_size} and used at {backbone.size} pixels"
+
+
 def find_weights(name: str, wanted: str, *, width: float | None, size: int | None, target: str) -> Weights:
     """Resolve `--weights auto|imagenet|starter|none|PATH` for a backbone of `BACKBONES`.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,14 +13,6 @@ STEPS = 400
 
 Floats = NDArray[np.float64]
 Targets = NDArray[np.integer[Any]]
-
-
-class Reliability(NamedTuple):
-    """By bin (bins,): mean score and share of right answers, NaN where it is empty, and the number of photos."""
-
-    confidence: Floats
-    accuracy: Floats
-    photos: NDArray[np.int64]
 
 
 def softmax(logits: ArrayLike) -> Floats:
@@ -61,36 +53,6 @@ def fit_temperature(logits: ArrayLike, targets: Targets, *, weights: ArrayLike |
     best = int(np.argmin([cost(log_t) for log_t in grid]))
     around = grid[max(best - 1, 0)], grid[min(best + 1, STEPS - 1)]
     return float(np.exp(_golden_section(cost, *map(float, around))))
-
-
-def reliability(scores: ArrayLike, targets: Targets, *, bins: int = 15) -> Reliability:
-    """Scores (n, k) of n photos by the score of what was predicted, in `bins` bins of equal width, (low, high].
-
-    Source: A. Niculescu-Mizil and R. Caruana, "Predicting good probabilities with supervised learning" (ICML 2005).
-    """
-    s = np.asarray(scores, np.float64)
-    top = s.max(axis=1, initial=0.0)
-    right = s.argmax(axis=1) == targets if len(s) else np.zeros(0, bool)
-    chosen = np.clip(np.ceil(top * bins).astype(np.int64) - 1, 0, bins - 1)
-    count = np.bincount(chosen, minlength=bins)
-    none = np.where(count == 0, np.nan, 1.0)  # 0 / 0 without a warning
-    per = none / np.maximum(count, 1)
-    return Reliability(
-        np.bincount(chosen, top, minlength=bins) * per, np.bincount(chosen, right, minlength=bins) * per, count
-    )
-
-
-def expected_calibration_error(scores: ArrayLike, targets: Targets, *, bins: int = 15) -> float:
-    """Σ photos/n · |accuracy − confidence| over the bins: 0 is calibrated. NaN of no photos.
-
-    Source: M. P. Naeini, G. Cooper and M. Hauskrecht, "Obtaining well calibrated probabilities using Bayesian binning"
-    (AAAI 2015); with 15 bins as Guo et al. 2017.
-    """
-    confidence, accuracy, photos = reliability(scores, targets, bins=bins)
-    filled = photos > 0
-    if not filled.any():
-        return float("nan")
-    return float(photos[filled] @ np.abs(accuracy - confidence)[filled] / photos.sum())
 
 
 def _golden_section(cost: Any, low: float, high: float) -> float:

@@ -8,13 +8,11 @@ import logging
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pawlatch.commands.arguments import whole
+from pawlatch_train.options import TrainOptions
 from pawlatch_train.recipe import RecipeError, TrainRecipe, choices_of, help_of, parse_value, read_recipe
-
-if TYPE_CHECKING:
-    from pawlatch_train.train import TrainOptions
 
 DEFAULT_TARGET = "pi-zero2"  # a narrow network runs on every board, and on some hundred photos it decides as well
 ALIASES = {"head_epochs": ("--epochs",)}
@@ -54,8 +52,6 @@ def main(argv: list[str]) -> int:
 
 
 def _options(args: argparse.Namespace) -> TrainOptions:
-    from pawlatch_train.train import TrainOptions
-
     return TrainOptions(
         unlock=tuple(label for label in (args.unlock or "").split(",") if label),
         backbone=args.backbone, weights=args.weights, width=args.width, image_size=args.image_size, cut_at=args.cut_at,

@@ -9,9 +9,11 @@ from typing import Any
 
 from pawlatch.files import new_folder, write_atomic
 from pawlatch_train.history import History, comparison_table
+from pawlatch_train.options import TrainOptions
+from pawlatch_train.outcome import Trained
 from pawlatch_train.plots import draw_comparison
 from pawlatch_train.recipe import RecipeError
-from pawlatch_train.train import Trained, TrainOptions, train_model
+from pawlatch_train.train import train_model
 
 
 def compare(photos: Path, output: Path, options: TrainOptions, *, field: str, values: Sequence[Any],

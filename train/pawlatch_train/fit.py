@@ -259,9 +259,8 @@ def default_views(photos: int) -> int:
 
 def case_of(network: Network, *, photos: int, labels: int, frozen_accuracy: float) -> Case:
     """What the situation of `photos` that train this network means for fine-tuning."""
-    weights = network.backbone.weights
-    return choose_case(photos=photos, labels=labels, frozen_accuracy=frozen_accuracy, width=weights.width,
-                       has_seen_little=weights.source in ("starter", "none"))
+    has_seen_little = network.backbone.weights.source in ("starter", "none")
+    return choose_case(photos=photos, labels=labels, frozen_accuracy=frozen_accuracy, has_seen_little=has_seen_little)
 
 
 def predict(network: Network, material: Material, photos: Indices, *, kept: Stage,

@@ -16,7 +16,7 @@ from pawlatch.errors import OutputError, PhotosError
 from pawlatch.quiet import quiet
 from pawlatch_train.features import Backbone
 from pawlatch_train.keras import keras, tf
-from pawlatch_train.layers import cut_before, split_model, trainable_from
+from pawlatch_train.layers import cut_before, split_model, trainable_from, trainable_weights
 from pawlatch_train.recipe import TrainRecipe
 
 OUTPUTS = OutputSpec()
@@ -128,3 +128,10 @@ def _head(recipe: TrainRecipe, labels: int) -> Any:
     else:
         layers.append(keras.layers.Dense(labels, name=LOGITS, kernel_regularizer=penalty))
     return keras.Sequential(layers, name="head")
+
+
+def parameters(network: Network) -> str:
+    """How many numbers each stage trains."""
+    total, head = network.whole.count_params(), network.head.count_params()
+    tuned = sum(int(np.prod(weight.shape)) for layer in network.trainable for weight in trainable_weights(layer))
+    return f"parameters: {head:,} trainable in the head, {tuned:,} more in fine-tuning; {total - head - tuned:,} stay frozen"

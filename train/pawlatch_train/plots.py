@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pawlatch.calibration import reliability
 from pawlatch.files import write_atomic
-from pawlatch.stats import wilson_interval
 from pawlatch_train.grids import draw_confusion
 from pawlatch_train.history import History
 from pawlatch_train.judged import Judged
@@ -33,7 +32,8 @@ def draw_curves(history: History, path: Path) -> None:
     turn = history.stage.index("fine-tuned") + 0.5 if "fine-tuned" in history.stage else None
     for axis, name in zip(axes, ("loss", "accuracy"), strict=True):
         axis.plot(epochs, getattr(history, name), label="training (augmented)", color=GREY, marker=_dot(history))
-        axis.plot(epochs, getattr(history, f"val_{name}"), label="validation", color=GREEN, marker=_dot(history))
+        if np.isfinite(judged := getattr(history, f"val_{name}")).any():  # else no photos were left to choose
+            axis.plot(epochs, judged, label="validation", color=GREEN, marker=_dot(history))
         if turn is not None:
             axis.axvline(turn, color=ORANGE, linewidth=1, linestyle="--", label="fine-tuning begins")
         axis.set(xlabel="epoch", title=name)
@@ -71,7 +71,9 @@ def draw_reliability(judged: Judged, path: Path) -> None:
     figure, (axis, counts) = _figure(5.4, 5.4, rows=2, height_ratios=[3, 1], sharex=True)
     axis.plot([0, 1], [0, 1], color="#c9c9c4", linewidth=1)
     for scores, label, colour in ((judged.raw_scores, "before the temperature", GREY), (judged.scores, "after", GREEN)):
-        middle, share, low, high = reliability(scores, judged.targets)
+        by_bin = reliability(scores, judged.targets, bins=BINS)
+        low, high = (end[by_bin.photos > 0] for end in by_bin.intervals())
+        middle, share = (part[by_bin.photos > 0] for part in (by_bin.confidence, by_bin.accuracy))
         offset = 0.006 if colour == GREEN else -0.006
         axis.errorbar(middle + offset, share, yerr=[share - low, high - share], label=label, color=colour, fmt="o-", capsize=2,
                       linewidth=1.2, markersize=4, elinewidth=0.8)
@@ -80,17 +82,6 @@ def draw_reliability(judged: Judged, path: Path) -> None:
     counts.hist(judged.confidence, bins=np.linspace(0, 1, 2 * BINS + 1), color=GREEN)
     counts.set(xlabel="score of what was predicted", ylabel="photos")
     _write(figure, path)
-
-
-def reliability(scores: NDArray[np.float32], targets: NDArray[np.integer]) -> tuple[NDArray[np.float64], ...]:
-    """Of the filled ones of ten bins of the highest score: its mean, the share that was right, Wilson's 95 % interval."""
-    confidence, right = scores.max(axis=1), scores.argmax(axis=1) == targets
-    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    rows = [
-        (confidence[own].mean(), right[own].mean(), *wilson_interval(int(right[own].sum()), int(own.sum())))
-        for own in (bins == i for i in range(BINS)) if own.any()
-    ]
-    return tuple(np.array(rows, np.float64).reshape(-1, 4).T)
 
 
 def _dot(history: History) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -58,6 +58,12 @@ def split(check: PhotoCheck, *, seed: int) -> Splits:
     if not choose:
         train, choose = _draw(check, train, CHOOSE_SHARE, rng, least=MIN_TO_CHOOSE, divided=divided)
     return Splits(train, choose, held_out, tuple(_findings(check, copies, sorted(set(divided)))))
+
+
+def pooled(splits: Splits, check: PhotoCheck) -> Splits:
+    """For folds, which choose and judge by themselves: all train, also what was drawn to be held out, but not a user's own."""
+    spare, held_out = (splits.held_out, []) if check.splits in (("",), ("train",)) else ([], splits.held_out)
+    return replace(splits, fit=sorted([*splits.fit, *splits.choose, *spare]), choose=[], held_out=held_out)
 
 
 def folds(check: PhotoCheck, indices: Sequence[int], *, k: int, seed: int) -> list[list[int]]:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pawlatch_train.calibrate import expected_calibration_error, softmax
+from pawlatch.calibration import expected_calibration_error
+from pawlatch_train.calibrate import softmax
 from pawlatch_train.dataset import Dataset, balanced
 from pawlatch_train.fit import Indices
 from pawlatch_train.folds import OutOfFold
@@ -73,15 +74,15 @@ class Trust:
 
 
 def assess(data: Dataset, judged: Judged, said: OutOfFold, temperature: float, *, unlock: Sequence[str], embed: Embed,
-           fitted: Sequence[int], fine_tuned: bool, max_false_unlock: float) -> Trust:
+           known: Sequence[int], fine_tuned: bool, max_false_unlock: float) -> Trust:
     """Choose the operating point by what was `said` of the photos that choose, and count it on the `judged` ones.
 
-    `fitted` are the photos that trained, whose embeddings the stranger statistics are made of; `fine_tuned`: the backbone too
-    has learned from them.
+    `known` are the photos that the stranger statistics are made of: those that trained and, where nothing below the head has
+    learned from photos, those that chose as well. `fine_tuned`: the backbone too has learned from them.
     """
     point = _operating_point(data, judged, said, temperature, [data.labels.index(label) for label in unlock], max_false_unlock)
     has_judged = len(judged) > 0
-    statistics, rows = _strangers(data, embed, fitted, said)
+    statistics, rows = _strangers(data, embed, known, said)
     note = "" if not rows else FLATTERED if fine_tuned else EXACT
     return Trust(
         temperature, expected_calibration_error(judged.raw_scores, judged.targets) if has_judged else None,
@@ -104,22 +105,22 @@ def _operating_point(data: Dataset, judged: Judged, said: OutOfFold, temperature
     return measure(judged.scores, judged.targets, threshold=threshold, chosen_on="choose", groups=judged.groups, **how)
 
 
-def _strangers(data: Dataset, embed: Embed, fitted: Sequence[int], said: OutOfFold) -> tuple[dict[str, Any], list[StrangerRow]]:
+def _strangers(data: Dataset, embed: Embed, known: Sequence[int], said: OutOfFold) -> tuple[dict[str, Any], list[StrangerRow]]:
     """The statistics for the card, and each label left out in turn; empty where a label's photos cannot carry them."""
     def embedded(photos: Indices, views: int) -> Embedded:
         augmented = np.stack([embed(photos, view) for view in range(1, views + 1)]) if views else None
         return Embedded(embed(photos, 0), data.targets[photos], data.check.groups[photos], augmented)
 
-    training = embedded(np.array(balanced(data, fitted, most=STRANGER_PHOTOS, seed=0)), VIEWS)
-    held_out = np.setdiff1d(data.splits.held_out, fitted)
-    chosen = np.setdiff1d(said.photos, fitted)
+    training = embedded(np.array(balanced(data, known, most=STRANGER_PHOTOS, seed=0)), VIEWS)
+    held_out = np.setdiff1d(data.splits.held_out, known)
+    chosen = np.setdiff1d(said.photos, known)
     try:
         model = stranger_model(training, data.labels, choose=embedded(chosen, 0) if len(chosen) else None)
     except ValueError:
         return {}, []
-    known = embedded(held_out, 0) if len(held_out) else None
+    judges = embedded(held_out, 0) if len(held_out) else None
     rows = [
         StrangerRow(row.label, row.auroc, row.auroc_max_softmax)
-        for row in leave_one_label_out(training, data.labels, known=known) if row.auroc_max_softmax is not None
+        for row in leave_one_label_out(training, data.labels, known=judges) if row.auroc_max_softmax is not None
     ]
     return (model.statistics() if model else {}), rows

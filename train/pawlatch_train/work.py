@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -42,6 +43,16 @@ def workspace(output: Path, *, resume: bool, task: int = 0) -> Iterator[Path]:
                 parent.rmdir()
         raise
     shutil.rmtree(folder)
+
+
+def file_times(paths: Iterable[Path]) -> str:
+    """Hex digest of the names, sizes and times of these files and of all files in these folders; of this machine alone."""
+    digest = hashlib.sha256()
+    for path in paths:
+        for file in sorted(path.rglob("*")) if path.is_dir() else filter(Path.is_file, [path]):
+            about = file.stat()
+            digest.update(f"{file} {about.st_size} {about.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
 
 
 def same_training(work: Path, fingerprint: str) -> bool:
