@@ -14,6 +14,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--model", type=Path, metavar="DIR", help="a converted model, which tests/pipeline/test_parity.py judges")
+
+
 @pytest.fixture
 def tiny_bundle(tmp_path: Path) -> Path:
     """A copy of the fixture bundle: reddish pictures are `own`, bluish `other`, grey `_empty`."""

@@ -6,20 +6,25 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from pawlatch.card import SAVED_MODEL, ModelCard, VariantFile, read_card, verified_file
+from pawlatch.card import CARD_NAME, ModelCard, VariantFile, read_card, verified_file
 from pawlatch.errors import ModelCardError
 from pawlatch.files import new_folder, sha256, write_atomic
+from pawlatch_convert.page import PAGE_NAME
 from pawlatch_convert.parity import ParityResult, VariantResult
-from pawlatch_convert.recipes import RECIPES, REFERENCE, Recipe
+from pawlatch_convert.recipes import RECIPES, Recipe
 
 PARITY_NAME = "parity.json"
+PREVIOUS_NAME = "pawlatch.previous.json"
 _OURS = re.compile(rf"({'|'.join(RECIPES)})-[0-9a-f]{{8}}\.(tflite|onnx)")
+# what a run that was killed may leave
+_LEFTOVER = re.compile(r"\..+\.\d+\.part|(parity\.json|parity\.html|pawlatch\.previous\.json)\.new")
 _log = logging.getLogger(__name__)
 
 
@@ -47,47 +52,77 @@ def kept_variants(edge: Path, card: ModelCard, converted: Collection[str]) -> Mo
     return replace(
         card,
         files={name: previous.files[name] for name in kept},
+        operating_points={**card.operating_points, **_of(kept, previous.operating_points)},
+        strangers={**card.strangers, **_of(kept, previous.strangers)},
         parity={name: previous.parity[name] for name in kept if name in previous.parity},
     )
 
 
-def bundle_card(kept: ModelCard, results: tuple[VariantResult, ...]) -> ModelCard:
-    """The bundle's card: what is kept, plus every green variant."""
-    green = {result.variant: result.file for result in results if result.is_green and result.file is not None}
-    files = {name: {**kept.files, **green}[name] for name in RECIPES if name in kept.files or name in green}
-    points = dict(kept.operating_points)
-    if SAVED_MODEL in points:
-        points |= dict.fromkeys(files, points[SAVED_MODEL])
+def bundle_card(kept: ModelCard, results: Sequence[VariantResult],
+                strangers: Mapping[str, Mapping[str, float] | None]) -> ModelCard:
+    """The bundle's card: what is kept, plus every green variant with its own operating point and stranger threshold."""
+    green = {result.variant: result for result in results if result.is_green and result.file is not None}
+    files = {**kept.files, **{name: result.file for name, result in green.items() if result.file}}
     return replace(
         kept,
-        files=files,
-        operating_points=points,
-        parity={**kept.parity, **{result.variant: _summary(result) for result in results if result.variant in green}},
-        deploy=next((name for name in ("int8", REFERENCE, *files) if name in files), None),
+        files={name: files[name] for name in RECIPES if name in files},
+        operating_points={
+            **kept.operating_points, **{name: r.operating_point for name, r in green.items() if r.operating_point},
+        },
+        strangers={**kept.strangers, **{name: own for name, own in strangers.items() if own and name in green}},
+        parity={**kept.parity, **{name: _summary(result) for name, result in green.items()}},
     )
 
 
-def promote(edge: Path, staged: Path, card: ModelCard, result: ParityResult) -> None:
-    """Put the card's new files from `staged` into `edge`, commit the card, and sweep out what it no longer names.
+def promote(edge: Path, staged: Path, card: ModelCard, result: ParityResult, page: Path) -> None:
+    """Put the card's new files from `staged` into `edge`, commit the card, and sweep out what no card names.
+
+    The card that was there stays as the previous one, with its files, for `roll_back`.
 
     Raises:
         OutputError: the disk refuses; then `edge` is as it was.
     """
-    waiting = edge / f"{PARITY_NAME}.new"
+    waiting = {name: edge / f"{name}.new" for name in (PARITY_NAME, page.name, PREVIOUS_NAME)}
     with _undone_on_failure(edge):
         for entry in card.files.values():
             if (staged / entry.name).is_file():
                 write_atomic(edge / entry.name, (staged / entry.name).read_bytes())
-        write_atomic(waiting, _to_json(result))
+        write_atomic(waiting[PARITY_NAME], _to_json(result))
+        write_atomic(waiting[page.name], page.read_bytes())
+        if (edge / CARD_NAME).is_file() and (edge / CARD_NAME).read_text(encoding="utf-8") != card.to_json():
+            write_atomic(waiting[PREVIOUS_NAME], (edge / CARD_NAME).read_bytes())
         card.write(edge)
-    waiting.replace(edge / PARITY_NAME)  # after the commit only what needs no room on the disk
-    wanted = {entry.name for entry in card.files.values()}
-    for path in edge.iterdir():
-        if _OURS.fullmatch(path.name) and path.name not in wanted:
-            path.unlink(missing_ok=True)
+    for name, path in waiting.items():  # after the commit only what needs no room on the disk
+        if path.is_file():
+            path.replace(edge / name)
+    _sweep(edge)
 
 
-def reject(edge: Path, staged: Path, result: ParityResult) -> None:
+def roll_back(edge: Path) -> ModelCard:
+    """Make the previous card the bundle's again; the one that was there becomes the previous one, so that this undoes itself.
+
+    Raises:
+        ModelCardError: no bundle, no previous card, or a file of it that is no longer whole.
+        OutputError: the disk refuses; then the bundle is as it was.
+    """
+    now = read_card(edge)
+    if not (edge / PREVIOUS_NAME).is_file():
+        raise ModelCardError(f"{edge} keeps no {PREVIOUS_NAME}: no bundle was promoted over another; convert again")
+    with TemporaryDirectory(prefix="pawlatch-") as folder:
+        shutil.copyfile(edge / PREVIOUS_NAME, Path(folder) / CARD_NAME)
+        previous = read_card(Path(folder))
+    for variant in previous.files:
+        verified_file(edge, previous, variant)
+    waiting = edge / f"{PREVIOUS_NAME}.new"
+    write_atomic(waiting, now.to_json())
+    previous.write(edge)
+    waiting.replace(edge / PREVIOUS_NAME)
+    for name in (PARITY_NAME, PAGE_NAME):  # they told of the bundle that was there; `convert --verify` tells of this one
+        (edge / name).unlink(missing_ok=True)
+    return previous
+
+
+def reject(edge: Path, staged: Path, result: ParityResult, page: Path) -> None:
     """Keep the red files of this run in `edge.rejected/`, beside the bundle, in place of those of an earlier run."""
     rejected = edge.with_name(f"{edge.name}.rejected")
     red = [entry for entry in result.variants if not entry.is_green]
@@ -101,6 +136,18 @@ def reject(edge: Path, staged: Path, result: ParityResult) -> None:
             if entry.file is not None:
                 shutil.copyfile(staged / entry.file.name, folder / entry.file.name)
         write_atomic(folder / PARITY_NAME, _to_json(result))
+        shutil.copyfile(page, folder / page.name)
+
+
+def _sweep(edge: Path) -> None:
+    """Delete files of ours that neither the card nor the previous one names."""
+    wanted = set()
+    for name in (CARD_NAME, PREVIOUS_NAME):
+        if (edge / name).is_file():
+            wanted |= {entry["name"] for entry in json.loads((edge / name).read_text(encoding="utf-8"))["files"].values()}
+    for path in edge.iterdir():
+        if (_OURS.fullmatch(path.name) and path.name not in wanted) or _LEFTOVER.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -108,16 +155,27 @@ def _undone_on_failure(edge: Path) -> Iterator[None]:
     """Leave the folder with the files it had, should the block fail before the card is committed."""
     existed = edge.is_dir()
     edge.mkdir(parents=True, exist_ok=True)
-    before = {path.name for path in edge.iterdir()}
+    before, card = {path.name for path in edge.iterdir()}, _card_bytes(edge)
     try:
         yield
     except BaseException:  # also when interrupted
+        if _card_bytes(edge) != card:  # just after the commit: the card needs the new files
+            raise
         for path in edge.iterdir():
             if path.name not in before:
                 path.unlink()
         if not existed:
             edge.rmdir()
         raise
+
+
+def _card_bytes(edge: Path) -> bytes | None:
+    path = edge / CARD_NAME
+    return path.read_bytes() if path.is_file() else None
+
+
+def _of(names: Collection[str], values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: values[name] for name in names if name in values}
 
 
 def _is_whole(edge: Path, card: ModelCard, variant: str) -> bool:
@@ -145,5 +203,5 @@ def _summary(result: VariantResult) -> dict[str, Any]:
         "agreement": comparison.agreement,
         "max_delta": comparison.max_delta,
         "flips": len(comparison.flips),
-        "integer_share": result.integer_share,
+        "integer_share": result.census.integer_share if result.census else None,
     }

@@ -1,83 +1,65 @@
-"""Does the small file decide as the SavedModel does? Scores in, verdict out; a file that does not is red."""
+"""Does the small file decide as the SavedModel does? Numbers in, verdict out; a file that does not is red."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from math import isfinite
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pawlatch.card import SAVED_MODEL, ModelCard, VariantFile
-from pawlatch.stats import paired_difference_interval, wilson_interval
+from pawlatch.card import VariantFile
 from pawlatch_convert.census import Census
+from pawlatch_convert.compare import DOOR_MARGIN, SURE_MARGIN, Comparison, Outputs, Scored, Scores
 from pawlatch_convert.recipes import Recipe
+from pawlatch_convert.speed import Speed
 
-SUM_TOLERANCE = 0.02
-_ROUNDING = 1 / 512  # the most that rounding to int8 moves one score
-
-Scores = NDArray[np.float32]  # (photos, labels)
+MAX_UNSTEADY = 1e-5  # of float files, whose sums may be taken in another order; integers have no such excuse
+SUM_TOLERANCE = 1e-3  # of float scores
+MAX_PIXEL_DELTA = 0.01  # of a score: other builds of OpenCV and TensorFlow round otherwise, in the third digit at most
+MIXED_SHARE = 0.5  # of a file of integers in which some layers were left in float on purpose
+AIM_DROP = 0.005
+AIM_SURE_AGREEMENT = 0.99
 
 
 @dataclass(frozen=True)
 class Gate:
-    """What a variant may lose: top-1 accuracy, and agreement with the SavedModel; shares, 0..1."""
+    """What a variant may lose; shares 0..1, `max_door_flips` in photos. One photo's label alone condemns nobody."""
 
-    max_drop: float = 0.02
-    min_agreement: float = 0.95
-
-
-@dataclass(frozen=True, eq=False)
-class Scored:
-    """Photos with their scores by the SavedModel (`reference`) and by each variant that ran."""
-
-    names: tuple[str, ...]
-    true_labels: tuple[str, ...]
-    judged: NDArray[np.bool_]  # held out, and of a label that the model knows: what accuracy is counted on
-    reference: Scores
-    variants: Mapping[str, Scores]
-    failures: Mapping[str, str]  # variant -> why it does not run
-
-    def is_right(self, scores: Scores, labels: tuple[str, ...]) -> NDArray[np.bool_]:
-        """Of the judged photos, in their order, whether `scores` put the true label first."""
-        first = np.array(labels)[scores.argmax(1)]
-        right: NDArray[np.bool_] = (first == np.array(self.true_labels))[self.judged]
-        return right
+    max_drop: float = 0.02  # of top-1 accuracy
+    min_agreement: float = 0.95  # with the SavedModel, on all photos
+    min_sure_agreement: float = 0.99  # on those whose float margin is over 0.2
+    max_door_flips: int = 0  # whose float score lies more than 0.1 from the threshold
+    min_cosine: float = 0.9  # of the embeddings, on average
 
 
 @dataclass(frozen=True)
-class Flip:
-    """A photo on which a variant decides otherwise than the SavedModel."""
+class Reason:
+    """Why a variant is red: a word for programs and a sentence for people."""
 
-    photo: str
-    true_label: str
-    reference_label: str
-    variant_label: str
-    reference_score: float
-    variant_score: float
-    margin: float  # of the SavedModel: its best score less its second
-    unlocks: tuple[bool, bool] | None  # by the SavedModel, by the variant; None without an operating point
+    code: str
+    sentence: str
 
-    @property
-    def moves_door(self) -> bool:
-        """Whether one of them would have opened and the other not."""
-        return self.unlocks is not None and self.unlocks[0] != self.unlocks[1]
+    def __str__(self) -> str:
+        return self.sentence
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """A variant against the SavedModel. Accuracy is counted on held-out photos, all else on every photo."""
+class Step:
+    """What a rung of the ladder gave. What could not be measured is None."""
 
-    top1: float
-    lost: int  # photos that only the SavedModel gets right, less those that only the variant does
-    difference: float  # of top-1, variant less SavedModel
-    difference_interval: tuple[float, float]  # 95 %, paired
-    agreement: float
-    n_relabelled: int  # photos that got another label
-    max_delta: float  # largest |difference| of one score
-    mean_delta: float
-    flips: tuple[Flip, ...]
+    rung: str
+    what: str
+    seconds: float
+    verdict: str  # "green" or "red"
+    within_aim: bool
+    difference: float | None  # of top-1
+    agreement: float | None
+    sure_agreement: float | None
+    mean_kl: float | None
+    integer_share: float | None
+    bytes: int
 
 
 @dataclass(frozen=True)
@@ -85,11 +67,14 @@ class VariantResult:
     """One variant with its verdict. What could not be measured is None, and then `reasons` says why."""
 
     variant: str
-    reasons: tuple[str, ...]  # why it is red
+    reasons: tuple[Reason, ...]  # why it is red
     file: VariantFile | None = None
-    integer_share: float | None = None  # of multiply-accumulates
-    latency_ms: tuple[float, float] | None = None  # median, 95th percentile
+    rung: str = "bare"  # of the ladder: what was done beyond the bare recipe
+    census: Census | None = None
+    speed: Speed | None = None
     comparison: Comparison | None = None
+    operating_point: Mapping[str, Any] | None = None
+    steps: tuple[Step, ...] = ()  # of the ladder, where it was climbed: every rung that was tried, the bare recipe first
 
     @property
     def is_green(self) -> bool:
@@ -111,6 +96,8 @@ class ParityResult:
     variants: tuple[VariantResult, ...]
     deploy: str | None  # the bundle's choice; None if there is no bundle
     set_aside: tuple[tuple[str, str], ...] = ()  # photos that could not be read, and why
+    deploy_reason: str = ""
+    matrix: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # agreement of any two
 
     @property
     def is_green(self) -> bool:
@@ -118,111 +105,152 @@ class ParityResult:
         return all(result.is_green for result in self.variants)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types, each variant with its verdict."""
+        """Plain JSON types, each variant with its verdict; a number that is none is null."""
         raw = asdict(self)
         for entry, result in zip(raw["variants"], self.variants, strict=True):
             entry["verdict"] = "green" if result.is_green else "red"
-        return raw
+            entry["census"] = result.census.to_dict() if result.census else None
+            entry["speed"] = result.speed.to_dict() if result.speed else None
+        plain: dict[str, Any] = _finite(raw)
+        return plain
 
 
-# -------------------------------------------------------------------------------------------------- comparing
+def within_aim(comparison: Comparison) -> bool:
+    """Whether a variant is as good as was aimed for: no further work on it is worth its time.
 
-
-def accuracy(scored: Scored, card: ModelCard) -> tuple[float, tuple[float, float]]:
-    """The SavedModel's top-1 on the judged photos, with its 95 % interval."""
-    right = scored.is_right(scored.reference, card.labels)
-    return float(right.mean()), wilson_interval(int(right.sum()), right.size)
-
-
-def compare(scored: Scored, scores: Scores, card: ModelCard) -> Comparison:
-    """A variant's scores against the SavedModel's, photo by photo."""
-    right, reference_right = (scored.is_right(s, card.labels) for s in (scores, scored.reference))
-    both, gained, lost = (
-        int(count.sum()) for count in (right & reference_right, right & ~reference_right, ~right & reference_right)
+    Top-1 within 0.5 points of the SavedModel's (a gain is another decision too), at least 99 % agreement where the float
+    margin is over 0.2, and no other decision at the door where the SavedModel's score lies more than 0.1 from the threshold.
+    """
+    return (
+        abs(comparison.difference) <= AIM_DROP
+        and (comparison.sure_agreement is None or comparison.sure_agreement >= AIM_SURE_AGREEMENT)
+        and (comparison.door is None or comparison.door.far == 0)
     )
-    same = scores.argmax(1) == scored.reference.argmax(1)
-    delta = np.abs(scores.astype(np.float64) - scored.reference)
-    return Comparison(
-        top1=float(right.mean()),
-        lost=lost - gained,
-        difference=(gained - lost) / right.size,
-        difference_interval=paired_difference_interval(both, gained, lost, right.size - both - gained - lost),
-        agreement=float(same.mean()),
-        n_relabelled=int((~same).sum()),
-        max_delta=float(delta.max()),
-        mean_delta=float(delta.mean()),
-        flips=_flips(scored, scores, card),
-    )
-
-
-def _flips(scored: Scored, scores: Scores, card: ModelCard) -> tuple[Flip, ...]:
-    """What is decided otherwise: first what moves the door, then what the SavedModel was surest of."""
-    flips = []
-    for name, true_label, before, after in zip(scored.names, scored.true_labels, scored.reference, scores, strict=True):
-        first, now = int(before.argmax()), int(after.argmax())
-        unlocks = (_unlocks(before, card), _unlocks(after, card)) if _decides(card) else None
-        if first == now and (unlocks is None or unlocks[0] == unlocks[1]):
-            continue
-        margin = float(before[first] - np.partition(before, -2)[-2])
-        flips.append(Flip(
-            name, true_label, card.labels[first], card.labels[now], float(before[first]), float(after[now]), margin,
-            unlocks,
-        ))
-    return tuple(sorted(flips, key=lambda flip: (not flip.moves_door, -flip.margin, flip.photo)))
-
-
-def _decides(card: ModelCard) -> bool:
-    return bool(card.unlock) and SAVED_MODEL in card.operating_points
-
-
-def _unlocks(scores: Scores, card: ModelCard) -> bool:
-    """Whether one photo's scores (labels,) speak for opening."""
-    return sum(float(scores[card.labels.index(label)]) for label in card.unlock) >= card.threshold(SAVED_MODEL)
 
 
 # ---------------------------------------------------------------------------------------------------- judging
 
 
-def judge(recipe: Recipe, census: Census, scores: Scores, comparison: Comparison, *, n_heldout: int,
-          gate: Gate) -> tuple[str, ...]:
-    """Why a variant is red, as sentences; none if it is green. One photo alone condemns nobody."""
-    return (*_integer_faults(recipe, census), *_score_faults(scores), *_decision_faults(comparison, n_heldout, gate))
+def pixel_faults(scored: Scored, expected: Mapping[str, Sequence[float]]) -> tuple[Reason, ...]:
+    """Whether photos still reach the SavedModel as they did in training, `expected` being what it said of them then.
+
+    The variants cannot tell: what they are given is wrong in the same way. Colour order, scaling, resizing or EXIF can.
+    """
+    said = zip(scored.names, scored.reference.scores.astype(np.float64), scored.judged, strict=True)
+    off = [
+        float(np.abs(scores - np.asarray(expected[name])).max())
+        for name, scores, is_heldout in said  # one that calibrates may have the name of one held out
+        if is_heldout and name in expected and len(expected[name]) == len(scores)
+    ]
+    far = sum(value > MAX_PIXEL_DELTA for value in off)
+    if not far:
+        return ()
+    return (Reason("pixels", (
+        f"of {far} of {len(off)} held-out photos the SavedModel says something else than when it was trained (by up to "
+        f"{max(off):.3f}): they no longer reach it as they did, in colour order, scaling, resizing or EXIF orientation"
+    )),)
 
 
-def _integer_faults(recipe: Recipe, census: Census) -> Iterator[str]:
-    if not recipe.is_integer:
-        return
-    if census.integer_share < 1:
-        yield f"it is called int8, but {1 - census.integer_share:.1%} of its multiplications are of floats"
-    if census.float_operators:
-        yield f"it is called int8, but {', '.join(census.float_operators)} compute in float"
+def judge(recipe: Recipe, census: Census, outputs: Outputs, comparison: Comparison, *, gate: Gate) -> tuple[Reason, ...]:
+    """Why a variant is red; nothing if it is green."""
+    return (
+        *_integer_faults(recipe, census),
+        *_score_faults(outputs.scores, census.scores_step),
+        *_repeat_faults(recipe, outputs),
+        *_decision_faults(comparison, gate),
+        *_door_faults(comparison, gate),
+        *_embedding_faults(outputs, comparison, gate),
+    )
+
+
+def _integer_faults(recipe: Recipe, census: Census) -> Iterator[Reason]:
+    if recipe.is_integer and census.integer_share < 1:
+        yield Reason("integer", f"it is called int8, but {1 - census.integer_share:.1%} of its multiplications are of floats")
+    if recipe.is_integer and census.float_operators:
+        yield Reason("integer", f"it is called int8, but {', '.join(census.float_operators)} compute in float")
+    if recipe.takes_bytes and not recipe.is_integer and census.integer_share < MIXED_SHARE:
+        yield Reason("integer", (
+            f"some of its layers may stay float, but only {census.integer_share:.1%} of its multiplications are of integers; "
+            f"{MIXED_SHARE:.0%} must be"
+        ))
     if recipe.takes_bytes and (census.input_type, census.input_scale, census.input_zero_point) != ("uint8", 1.0, 0):
-        yield (
+        yield Reason("input", (
             f"its input must be uint8 with scale 1 and zero point 0, but is {census.input_type} with scale "
             f"{census.input_scale} and zero point {census.input_zero_point}: calibration did not see both 0 and 255"
-        )
+        ))
 
 
-def _score_faults(scores: Scores) -> Iterator[str]:
+def _score_faults(scores: Scores, step: float | None) -> Iterator[Reason]:
     if not np.isfinite(scores).all():
-        yield "some of its scores are not finite numbers"
+        yield Reason("scores", "some of its scores are not finite numbers")
         return
     if len(scores) > 1 and float(np.ptp(scores, axis=0).max()) < 1e-6:
-        yield "it gives every photo the same scores"
+        yield Reason("scores", "it gives every photo the same scores")
     off = float(np.abs(scores.sum(1, dtype=np.float64) - 1).max())
-    if off > max(SUM_TOLERANCE, scores.shape[1] * _ROUNDING):  # of many labels, rounding alone may take more
-        yield f"its scores must sum to 1, but are off by up to {off:.3f}"
+    rounding = 0.0 if step is None else (scores.shape[1] / 2 + 1) * step  # half a step each, and 1 itself is one step too high
+    if off > max(SUM_TOLERANCE, rounding):
+        yield Reason("scores", f"its scores must sum to 1, but are off by up to {off:.3f}")
 
 
-def _decision_faults(comparison: Comparison, n_heldout: int, gate: Gate) -> Iterator[str]:
-    drop = comparison.lost / n_heldout
+def _repeat_faults(recipe: Recipe, outputs: Outputs) -> Iterator[Reason]:
+    if not outputs.unsteady <= (0 if recipe.is_integer else MAX_UNSTEADY):
+        yield Reason("repeat", (
+            f"the same photo gives other scores when it is run again or with other threads, by up to {outputs.unsteady:.2g}"
+        ))
+
+
+def _decision_faults(comparison: Comparison, gate: Gate) -> Iterator[Reason]:
+    drop = comparison.lost / comparison.n_heldout
     if comparison.lost > 1 and drop > gate.max_drop:
-        yield (
-            f"top-1 fell by {drop:.1%} ({comparison.lost} of {n_heldout} held-out photos); "
+        yield Reason("top1", (
+            f"top-1 fell by {drop:.1%} ({comparison.lost} of {comparison.n_heldout} held-out photos); "
             f"{gate.max_drop:.1%} are allowed"
-        )
+        ))
     if comparison.n_relabelled > 1 and comparison.agreement < gate.min_agreement:
-        yield (
+        yield Reason("agreement", (
             f"it agrees with the SavedModel on {comparison.agreement:.1%} of the photos ({comparison.n_relabelled} got "
             f"another label); {gate.min_agreement:.1%} are required"
-        )
+        ))
+    sure = comparison.sure_agreement
+    if sure is not None and comparison.n_sure_relabelled > 1 and sure < gate.min_sure_agreement:
+        yield Reason("sure", (
+            f"{comparison.n_sure_relabelled} of {comparison.n_sure} photos of which the SavedModel is sure (a margin over "
+            f"{SURE_MARGIN}) got another label; {gate.min_sure_agreement:.1%} must keep theirs"
+        ))
+
+
+def _door_faults(comparison: Comparison, gate: Gate) -> Iterator[Reason]:
+    door = comparison.door
+    if door is None:
+        return
+    if door.far > gate.max_door_flips:
+        yield Reason("door", (
+            f"the door decides otherwise on {_photos(door.far)} whose SavedModel's score lies more than {DOOR_MARGIN} from the "
+            f"threshold of {door.threshold:.3f}; {gate.max_door_flips or 'none'} may (in all, {door.opens_here} open it that "
+            f"did not, {door.shut_here} no longer do)"
+        ))
+    elif door.reference_opens > 1 and door.variant_opens == 0:
+        yield Reason("door", f"the SavedModel opens the door on {door.reference_opens} photos, and it never does")
+
+
+def _embedding_faults(outputs: Outputs, comparison: Comparison, gate: Gate) -> Iterator[Reason]:
+    if not np.isfinite(outputs.embeddings).all():
+        yield Reason("embedding", "some numbers of its embeddings are not finite, so that strangers cannot be told")
+    elif not comparison.mean_cosine >= gate.min_cosine:
+        yield Reason("embedding", (
+            f"its embeddings point elsewhere than the SavedModel's (a cosine of {comparison.mean_cosine:.3f} on average; "
+            f"{gate.min_cosine} is required), so that the statistics that tell strangers do not fit it"
+        ))
+
+
+def _photos(n: int) -> str:
+    return "1 photo" if n == 1 else f"{n} photos"
+
+
+def _finite(value: Any) -> Any:
+    """The same, with None for NaN and infinities, which JSON does not know."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not isfinite(value) else value

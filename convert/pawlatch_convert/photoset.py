@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,9 +11,9 @@ from itertools import chain, zip_longest
 from pathlib import Path
 
 from pawlatch.card import ModelCard
-from pawlatch.errors import PhotosError
+from pawlatch.errors import ModelCardError, PhotosError
 from pawlatch.image import Image, fit
-from pawlatch.photos import Photo, SetAside, list_splits, read_photos
+from pawlatch.photos import EXPECTED, Photo, SetAside, list_splits, read_photos
 
 MAX_CALIBRATION = 200  # ranges of activations no longer move beyond this many photos
 _SEED = 0
@@ -62,6 +63,47 @@ def find_photos(model: Path, photos: Path | None, card: ModelCard) -> PhotoSet:
     return found
 
 
+def expected_scores(model: Path) -> dict[str, list[float]]:
+    """What the SavedModel said of its held-out photos when it was trained, by `Sample.name`; nothing of foreign models.
+
+    Raises:
+        ModelCardError: the file is damaged.
+    """
+    path = model / "assets.extra" / EXPECTED
+    if not path.is_file():
+        return {}
+    try:
+        read = json.loads(path.read_text(encoding="utf-8"))
+        return {str(name): [float(score) for score in row] for name, row in read.items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ModelCardError(f"{path} must hold the scores that training noted, but does not ({error}); train again") from error
+
+
+def balanced(photos: Sequence[Photo], most: int, *, seed: int = _SEED) -> list[Photo]:
+    """Up to `most` photos, the labels in turn, so that a rare label counts as a common one does.
+
+    Shuffled within each label by `seed`; with the same seed a larger `most` only appends.
+    """
+    in_turn = chain.from_iterable(zip_longest(*_shuffled_by_label(photos, seed)))
+    return [photo for photo in in_turn if photo is not None][:most]
+
+
+def calibration_photos(found: PhotoSet, *, most: int = MAX_CALIBRATION, seed: int = _SEED) -> tuple[Photo, ...]:
+    """Up to `most` photos to calibrate with, none of them held out: `found.calibration` first, then others; balanced.
+
+    Another `seed` draws among all of them anew.
+    """
+    if seed != _SEED:
+        return tuple(balanced((*found.calibration, *found.others), most, seed=seed))
+    return (*found.calibration, *balanced(found.others, len(found.others)))[:most]
+
+
+def shortage(found: PhotoSet, most: int) -> str | None:
+    """A sentence where there are fewer than `most` photos to calibrate with."""
+    n = len(found.calibration) + len(found.others)
+    return None if n >= most else f"calibrated with {n} photos, where {most} would do better: add --photos DIR"
+
+
 def _from_assets(model: Path) -> PhotoSet:
     folders = [model / "assets.extra" / name for name in ("calibration", "heldout")]
     for folder in folders:
@@ -80,7 +122,7 @@ def _from_folder(folder: Path) -> PhotoSet:
     if heldout and "train" in splits:
         others = splits["valid"] if "valid" in splits and heldout is not splits["valid"] else []
         return _arranged(splits["train"], heldout, others)
-    by_label = _shuffled_by_label(list(chain.from_iterable(splits.values())))
+    by_label = _shuffled_by_label(list(chain.from_iterable(splits.values())), _SEED)
     calibration = [photo for photos in by_label for photo in photos[::2]]
     heldout = [photo for photos in by_label for photo in photos[1::2]]
     if not heldout:
@@ -89,16 +131,15 @@ def _from_folder(folder: Path) -> PhotoSet:
 
 
 def _arranged(pool: list[Photo], heldout: list[Photo], others: Sequence[Photo] = ()) -> PhotoSet:
-    """Draw the calibration photos from `pool`, the labels in turn, so that a rare label counts as a common one does."""
-    in_turn = chain.from_iterable(zip_longest(*_shuffled_by_label(pool)))
-    drawn = [photo for photo in in_turn if photo is not None]
+    """Draw the calibration photos from `pool`; what is left of it joins `others`."""
+    drawn = balanced(pool, len(pool))
     return PhotoSet(tuple(drawn[:MAX_CALIBRATION]), tuple(heldout), (*drawn[MAX_CALIBRATION:], *others))
 
 
-def _shuffled_by_label(photos: list[Photo]) -> list[list[Photo]]:
+def _shuffled_by_label(photos: Iterable[Photo], seed: int) -> list[list[Photo]]:
     by_label: dict[str, list[Photo]] = defaultdict(list)
     for photo in photos:
         by_label[photo.label].append(photo)
     for same in by_label.values():
-        random.Random(_SEED).shuffle(same)
+        random.Random(seed).shuffle(same)
     return list(by_label.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,11 +16,15 @@ from pawlatch.card import Format
 from pawlatch.errors import PawlatchError
 from pawlatch.image import Image
 from pawlatch.quiet import quiet
+from pawlatch_convert.graph import Graph
 from pawlatch_convert.heavy import heavy
+from pawlatch_convert.onnx_files import carry_over, quantize_onnx
+from pawlatch_convert.ranges import estimate, observe, quantize
 from pawlatch_convert.savedmodel import SavedModel
 
-Precision = Literal["float32", "float16", "int8_dynamic", "int8"]
+Precision = Literal["float32", "float16", "int8_dynamic", "int8", "int8+float", "int16x8"]
 ONNX_OPSET = 17  # the newest that tf2onnx and the ONNX Runtime of older boards both know
+WIDE_PHOTOS = 20  # int16 has range to spare, and TFLite's calibrator is slow
 
 
 class ConversionError(PawlatchError, RuntimeError):
@@ -44,12 +48,12 @@ class Recipe:
     @property
     def is_integer(self) -> bool:
         """Whether its every multiplication must be one of integers."""
-        return self.precision == "int8"
+        return self.precision in ("int8", "int16x8")
 
     @property
     def takes_bytes(self) -> bool:
         """Whether it takes the camera's bytes as they are: uint8, scale 1, zero point 0."""
-        return self.is_integer and self.format == "tflite"
+        return self.precision in ("int8", "int8+float") and self.format == "tflite"
 
 
 RECIPES = {
@@ -59,6 +63,7 @@ RECIPES = {
         Recipe("float16", "tflite", "float16", "TFLite with weights of half the size"),
         Recipe("int8_dynamic", "tflite", "int8_dynamic", "TFLite with int8 weights and float activations"),
         Recipe("int8", "tflite", "int8", "TFLite in integers from the camera's bytes to the scores"),
+        Recipe("int16x8", "tflite", "int16x8", "TFLite with int8 weights and int16 activations; exact, slow"),
         Recipe("onnx_float32", "onnx", "float32", "ONNX as trained"),
         Recipe("onnx_int8", "onnx", "int8", "ONNX in integers (QDQ, per channel)"),
     )
@@ -87,14 +92,29 @@ class Converter:
             ConversionError: the converter refuses the graph.
             OSError: the disk refuses.
         """
-        make = self._tflite if recipe.format == "tflite" else self._onnx
-        try:
-            with quiet():
-                return make(recipe)
-        except (OSError, MemoryError, PawlatchError):
-            raise
-        except Exception as error:  # MLIR, tf2onnx and ONNX Runtime each raise what they like
-            raise ConversionError(f"{recipe.name} cannot be made of this graph: {_gist(error)}") from error
+        return guarded(recipe.name, lambda: self._made(recipe))
+
+    @cached_property
+    def float_tflite(self) -> bytes:
+        """The float32 file: the reference conversion, and what the integer files are made of."""
+        return self._tflite(RECIPES[REFERENCE])
+
+    def integer_onnx(self, rounded: bytes | None = None) -> bytes:
+        """The int8 ONNX file; with the integers of a .tflite file that was `rounded` with care, where there is one."""
+        model, steps = self._float_onnx, None
+        if rounded is not None:
+            model, steps = carry_over(model, Graph(self.float_tflite), Graph(rounded))
+        return quantize_onnx(model, self._batches(), self._scratch / "int8.onnx", steps=steps)
+
+    def _made(self, recipe: Recipe) -> bytes:
+        if recipe.format == "onnx":
+            return bytes(self._float_onnx.SerializeToString()) if recipe.precision == "float32" else self.integer_onnx()
+        if recipe.precision == "float32":
+            return self.float_tflite
+        if recipe.precision == "int8":
+            graph = Graph(self.float_tflite)
+            return quantize(graph, estimate(observe(graph, self._calibration), "extremes"))
+        return self._tflite(recipe)
 
     def _tflite(self, recipe: Recipe) -> bytes:
         tf = heavy("tensorflow")
@@ -104,29 +124,13 @@ class Converter:
             converter.optimizations = [lite.Optimize.DEFAULT]
         if recipe.precision == "float16":
             converter.target_spec.supported_types = [tf.float16]  # NumPy's would be passed over in silence
-        if recipe.precision == "int8":
-            converter.representative_dataset = self._batches
-            converter.target_spec.supported_ops = [lite.OpsSet.TFLITE_BUILTINS_INT8]
-            converter.inference_input_type = tf.uint8
+        if recipe.precision == "int16x8":
+            converter.representative_dataset = lambda: self._batches(WIDE_PHOTOS)
+            converter.target_spec.supported_ops = [lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8]
         return bytes(converter.convert())
 
-    def _onnx(self, recipe: Recipe) -> bytes:
-        return bytes(self._float_onnx.SerializeToString()) if recipe.precision == "float32" else self._quantized_onnx()
-
-    def _quantized_onnx(self) -> bytes:
-        onnx, quantization = heavy("onnx"), heavy("onnxruntime.quantization")
-        types = quantization.QuantType
-        path = self._scratch / "int8.onnx"
-        model = onnx.ModelProto.FromString(self._float_onnx.SerializeToString())  # quantize_static alters what it gets
-        quantization.quantize_static(
-            model, str(path), _Reader(self._batches()), quant_format=quantization.QuantFormat.QDQ, per_channel=True,
-            activation_type=types.QUInt8, weight_type=types.QInt8,
-            nodes_to_exclude=[node.name for node in model.graph.node if node.op_type == "Softmax"],  # it costs nothing
-        )
-        return path.read_bytes()
-
-    def _batches(self) -> Iterator[dict[str, NDArray[np.float32]]]:
-        for pixels in self._calibration:
+    def _batches(self, most: int | None = None) -> Iterator[dict[str, NDArray[np.float32]]]:
+        for pixels in self._calibration[:most]:
             yield {self._model.input_name: pixels[np.newaxis].astype(np.float32)}
 
     @cached_property
@@ -142,14 +146,20 @@ class Converter:
         return model
 
 
-class _Reader:
-    """What ONNX Runtime asks for its calibration batches."""
+def guarded(name: str, make: Callable[[], bytes]) -> bytes:
+    """What `make` returns, in silence.
 
-    def __init__(self, batches: Iterator[dict[str, NDArray[np.float32]]]) -> None:
-        self._batches = batches
-
-    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-        return next(self._batches, None)
+    Raises:
+        ConversionError: it refuses the graph.
+        OSError: the disk refuses.
+    """
+    try:
+        with quiet():
+            return make()
+    except (OSError, MemoryError, PawlatchError):
+        raise
+    except Exception as error:  # MLIR, tf2onnx and ONNX Runtime each raise what they like
+        raise ConversionError(f"{name} cannot be made of this graph: {_gist(error)}") from error
 
 
 def with_extremes(calibration: Sequence[Image]) -> list[Image]:

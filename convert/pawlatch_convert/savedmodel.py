@@ -29,8 +29,16 @@ class SavedModel:
                 f"expected a SavedModel, but {folder} holds no saved_model.pb; name the folder that `train -o` wrote"
             )
         self._tf = heavy("tensorflow")
-        with quiet():
-            self._loaded = self._tf.saved_model.load(str(folder))  # holds the variables for as long as we live
+        try:
+            with quiet():
+                self._loaded = self._tf.saved_model.load(str(folder))  # holds the variables for as long as we live
+        except MemoryError:
+            raise
+        except Exception as error:  # of a damaged file: protobuf's, TensorFlow's, Python's
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise ModelCardError(
+                f"TensorFlow cannot load the SavedModel in {folder} ({first[:200]}); copy the folder again, or train again"
+            ) from error
         if "serving_default" not in self._loaded.signatures:
             raise ModelCardError(
                 f"expected the signature serving_default in {folder}, got "
@@ -49,16 +57,16 @@ class SavedModel:
         if n_scores not in {None, len(card.labels)}:
             raise ModelCardError(f"the card has {len(card.labels)} labels, but the SavedModel gives {n_scores} scores")
 
-    def scores(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Class scores (n, labels) of fitted pixels (n, H, W, 3), as TensorFlow computes them."""
+    def outputs(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Class scores (n, labels) and embeddings (n, d) of fitted pixels (n, H, W, 3), as TensorFlow computes them."""
         step = self._batch or len(pixels)
         parts = [self._run(pixels[at : at + step]) for at in range(0, len(pixels), step)]
-        return np.concatenate(parts).astype(np.float32, copy=False)
+        scores, embeddings = (np.concatenate(of_all).astype(np.float32, copy=False) for of_all in zip(*parts, strict=True))
+        return scores, embeddings
 
-    def _run(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def _run(self, pixels: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         outputs = self._signature(**{self.input_name: self._tf.constant(pixels.astype(np.float32))})
-        scores: NDArray[np.float32] = outputs[self.card.outputs.class_scores].numpy()
-        return scores
+        return [outputs[name].numpy() for name in _names(self.card)]
 
     @cached_property
     def function(self) -> Any:

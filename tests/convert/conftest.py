@@ -12,11 +12,11 @@ import cv2
 import numpy as np
 import pytest
 
-from pawlatch.card import InputSpec, ModelCard
+from pawlatch.card import InputSpec, ModelCard, read_card
 from pawlatch.image import fit, read_image
 from pawlatch.photos import list_splits
 from pawlatch.quiet import quiet
-from pawlatch_convert import convert_model
+from pawlatch_convert import ConvertOptions, convert_model
 from pawlatch_convert.heavy import heavy
 from pawlatch_convert.parity import ParityResult
 
@@ -51,10 +51,10 @@ def load_photos(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     return pixels, np.array([LABELS.index(photo.label) for photo in photos])
 
 
-def build_graph(*, batch: int | None = None, pooled: Callable[[Any], Any] = lambda embedding: embedding) -> Any:
+def build_graph(*, batch: int | None = None, pooled: Callable[[Any], Any] = lambda embedding: embedding, seed: int = 1) -> Any:
     """Random convolutions, mean pooling (and what `pooled` makes of it), and a head of zeros."""
     tf = heavy("tensorflow")
-    rng = np.random.default_rng(1)
+    rng = np.random.default_rng(seed)
     module = tf.Module()
     module.kernels = [
         tf.Variable(rng.normal(0, (2 / (9 * n_in)) ** 0.5, (3, 3, n_in, n_out)).astype(np.float32))
@@ -91,13 +91,11 @@ def fit_head(module: Any, pixels: np.ndarray, truth: np.ndarray) -> None:
     module.head.assign(np.r_[weights, [head[-1] - mean @ weights]].astype(np.float32))
 
 
-@pytest.fixture(scope="session")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The model folder as train would leave it. Not to be changed: use `model_dir`."""
+def make_model(folder: Path, *, seed: int = 1, build: Callable[..., Any] = build_graph) -> Path:
+    """A model folder as train would leave it, of a graph with a head of zeros, which is fitted to the photos."""
     tf = heavy("tensorflow")
-    folder = tmp_path_factory.mktemp("pristine") / "model"
     with quiet():
-        module = build_graph()
+        module = build(seed=seed)
         tf.saved_model.save(module, str(folder), signatures={"serving_default": module.serve})
         save_photos(folder / "assets.extra" / "calibration", N_CALIBRATION, seed=2)
         save_photos(folder / "assets.extra" / "heldout", N_HELDOUT, seed=3)
@@ -105,10 +103,30 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tf.saved_model.save(module, str(folder), signatures={"serving_default": module.serve})
     card = ModelCard(
         "blobs", LABELS, InputSpec(SIZE_HW), unlock=("red",), operating_points={"saved_model": {"threshold": 0.6}},
-        provenance={"seed": 1},
+        provenance={"seed": seed},
     )
     card.write(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder as train would leave it. Not to be changed: use `model_dir`."""
+    return make_model(tmp_path_factory.mktemp("pristine") / "model")
+
+
+@pytest.fixture(scope="session")
+def other_int8(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The int8 file of another model of the same shape, with weights of its own."""
+    folder = make_model(tmp_path_factory.mktemp("other") / "model", seed=2)
+    convert_model(folder, ConvertOptions(recipes=("int8",), ladder=False))
+    return folder / "edge" / read_card(folder / "edge").files["int8"].name
+
+
+@pytest.fixture(scope="session")
+def make() -> Callable[..., Path]:
+    """`make(folder, build=...)`: a model folder of another graph; see `make_model`."""
+    return make_model
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 from pawlatch.card import CARD_NAME, InputSpec, ModelCard, read_card
 from pawlatch.errors import MissingExtraError, ModelCardError, OutputError, PhotosError
 from pawlatch.files import sha256
-from pawlatch_convert import bundle, convert_model
+from pawlatch_convert import ConvertOptions, bundle, convert_model
 from pawlatch_convert.cli import main
 from pawlatch_convert.photoset import MAX_CALIBRATION, find_photos
 from pawlatch_convert.recipes import ConversionError
@@ -75,7 +75,7 @@ def test_a_card_at_odds_with_its_model(model_dir: Path, change: dict[str, Any], 
     card = json.loads((model_dir / CARD_NAME).read_text())
     (model_dir / CARD_NAME).write_text(json.dumps(card | change))
     with pytest.raises(ModelCardError, match=message):
-        convert_model(model_dir, recipes=())
+        convert_model(model_dir, ConvertOptions(recipes=()))
 
 
 def test_tensorflow_is_not_installed(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +97,7 @@ def test_bad_use_ends_with_status_2(arguments: list[str], capsys: pytest.Capture
 
 def test_an_unknown_recipe(model_dir: Path) -> None:
     with pytest.raises(ConversionError, match="got int4; choose among them"):
-        convert_model(model_dir, recipes=("int8", "int4"))
+        convert_model(model_dir, ConvertOptions(recipes=("int8", "int4")))
 
 
 def test_the_model_folder_is_no_place_for_the_bundle(model_dir: Path) -> None:
@@ -125,7 +125,7 @@ def test_no_photo_can_be_read(model_dir: Path) -> None:
         for path in (model_dir / "assets.extra" / name).rglob("*.jpg"):
             path.write_bytes(b"")
         with pytest.raises(PhotosError, match=r"photo could be read: expected a picture, but .* is empty"):
-            convert_model(model_dir, recipes=())
+            convert_model(model_dir, ConvertOptions(recipes=()))
     assert not (model_dir / "edge").exists()
 
 
@@ -161,7 +161,7 @@ def test_one_photo_a_label_is_too_few(tmp_path: Path) -> None:
 def test_photos_take_the_place_of_the_models_own(model_dir: Path, tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     shutil.move(model_dir / "assets.extra" / "heldout", photos)
-    result = convert_model(model_dir, recipes=(), photos=photos)
+    result = convert_model(model_dir, ConvertOptions(recipes=(), photos=photos))
     assert (result.n_heldout, result.n_photos) == (15, 30)
 
 
@@ -193,7 +193,7 @@ def test_a_full_disk_leaves_the_bundle_as_it_was(
     before = contents(converted)
     monkeypatch.setattr(bundle, "write_atomic", full(name_part, bundle.write_atomic))
     with pytest.raises(OutputError, match="make room"):
-        convert_model(converted, recipes=("int8",))
+        convert_model(converted, ConvertOptions(recipes=("int8",)))
     assert contents(converted) == before
     assert edge.exists() == (not is_first)
 
@@ -214,6 +214,6 @@ def test_a_full_scratch_disk_leaves_nothing(
     monkeypatch.setattr(Path, "write_bytes", no_room)
     before = contents(model_dir)
     with pytest.raises(OutputError, match=r"No space left on device.*make room"):
-        convert_model(model_dir, recipes=())
+        convert_model(model_dir, ConvertOptions(recipes=()))
     assert contents(model_dir) == before
     assert not list(scratch.iterdir())
