@@ -5,8 +5,8 @@ The photos' bytes are decoded by `pawlatch.image`, once, and the files run in th
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,8 @@ from pawlatch_convert.compare import Outputs, Scored, Scores
 from pawlatch_convert.photoset import Sample
 from pawlatch_convert.savedmodel import SavedModel
 
-BATCH = 32  # photos in memory at a time
+BATCH = 32  # photos at a time for TensorFlow
+AT_ONCE = 2  # variants that run side by side: the slowest, int16x8, keeps but one core busy
 REPEATED = 3  # photos that are run again
 OTHER_THREADS = (1, 2)  # one of them is not what the classifier has
 
@@ -28,37 +29,28 @@ Pair = tuple[NDArray[np.float32], NDArray[np.float32]]  # scores (n, k), embeddi
 
 def score_photos(model: SavedModel, classifiers: Mapping[str, Classifier], samples: Iterable[Sample]) -> Scored:
     """What the SavedModel and every variant say of every photo (at least one); a variant that fails runs no further."""
-    names: list[str] = []
-    true_labels: list[str] = []
-    judged: list[bool] = []
-    reference: list[Pair] = []
-    running = dict(classifiers)
-    said: dict[str, list[Pair]] = defaultdict(list)
+    samples = list(samples)
+    pixels, labels = [sample.pixels for sample in samples], model.card.labels
+    said: dict[str, Pair] = {}
     failures: dict[str, str] = {}
-    first: list[Image] = []
-    for batch in _batches(samples):
-        pixels = [sample.pixels for sample in batch]
-        first = first or pixels[:REPEATED]
-        names += [sample.name for sample in batch]
-        true_labels += [sample.photo.label for sample in batch]
-        judged += [sample.is_heldout and sample.photo.label in model.card.labels for sample in batch]
-        reference.append(model.outputs(np.stack(pixels)))
-        for name in list(running):
+    with ThreadPoolExecutor(AT_ONCE, "variants") as pool:  # engines let go of Python while they compute
+        running = {name: pool.submit(_run, classifier, pixels) for name, classifier in classifiers.items()}
+        reference = [model.outputs(np.stack(pixels[start : start + BATCH])) for start in range(0, len(pixels), BATCH)]
+        for name, result in running.items():
             try:
-                said[name].append(_run(running[name], pixels))
+                said[name] = result.result()
             except (EngineError, ModelCardError) as error:
                 failures[name] = f"it does not run: {error}"
-                del running[name]
     variants: dict[str, Outputs] = {}
-    for name, classifier in running.items():
+    for name, outputs in said.items():
         try:
-            variants[name] = _steadied(classifier, first, *_joined(said[name]))
+            variants[name] = _steadied(classifiers[name], pixels[:REPEATED], *outputs)
         except EngineError as error:
             failures[name] = f"it does not run twice: {error}"
     return Scored(
-        names=tuple(names),
-        true_labels=tuple(true_labels),
-        judged=np.array(judged, bool),
+        names=tuple(sample.name for sample in samples),
+        true_labels=tuple(sample.photo.label for sample in samples),
+        judged=np.array([sample.is_heldout and sample.photo.label in labels for sample in samples], bool),
         reference=Outputs(*_joined(reference)),
         variants=variants,
         failures=failures,
@@ -91,14 +83,3 @@ def _steadied(classifier: Classifier, first: Sequence[Image], scores: Scores, em
 
 def _joined(parts: Sequence[Pair]) -> Pair:
     return np.concatenate([scores for scores, _ in parts]), np.concatenate([embeddings for _, embeddings in parts])
-
-
-def _batches(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
-    batch: list[Sample] = []
-    for sample in samples:
-        batch.append(sample)
-        if len(batch) == BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

@@ -131,23 +131,24 @@ def within_aim(comparison: Comparison) -> bool:
 # ---------------------------------------------------------------------------------------------------- judging
 
 
-def pixel_faults(scored: Scored, expected: Mapping[str, Sequence[float]]) -> tuple[Reason, ...]:
-    """Whether photos still reach the SavedModel as they did in training, `expected` being what it said of them then.
+def pixel_faults(scored: Scored, expected: Mapping[str, Mapping[str, float]], labels: Sequence[str]) -> tuple[Reason, ...]:
+    """Whether photos still reach the SavedModel as they did in training, `expected` being each label's score then.
 
-    The variants cannot tell: what they are given is wrong in the same way. Colour order, scaling, resizing or EXIF can.
+    The variants cannot tell: what they are given is wrong in the same way, or their scores get the same wrong names.
     """
-    said = zip(scored.names, scored.reference.scores.astype(np.float64), scored.judged, strict=True)
+    said = zip(scored.names, scored.reference.scores.tolist(), scored.judged, strict=True)
     off = [
-        float(np.abs(scores - np.asarray(expected[name])).max())
+        max(abs(score - expected[name].get(label, 0.0)) for label, score in zip(labels, scores, strict=True))
         for name, scores, is_heldout in said  # one that calibrates may have the name of one held out
-        if is_heldout and name in expected and len(expected[name]) == len(scores)
+        if is_heldout and name in expected
     ]
     far = sum(value > MAX_PIXEL_DELTA for value in off)
     if not far:
         return ()
     return (Reason("pixels", (
         f"of {far} of {len(off)} held-out photos the SavedModel says something else than when it was trained (by up to "
-        f"{max(off):.3f}): they no longer reach it as they did, in colour order, scaling, resizing or EXIF orientation"
+        f"{max(off):.3f}): they no longer reach it as they did (colour order, scaling, resizing, EXIF), or the card's labels are "
+        "in another order"
     )),)
 
 

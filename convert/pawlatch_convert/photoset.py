@@ -63,8 +63,8 @@ def find_photos(model: Path, photos: Path | None, card: ModelCard) -> PhotoSet:
     return found
 
 
-def expected_scores(model: Path) -> dict[str, list[float]]:
-    """What the SavedModel said of its held-out photos when it was trained, by `Sample.name`; nothing of foreign models.
+def expected_scores(model: Path) -> dict[str, dict[str, float]]:
+    """Each label's score of the held-out photos when the SavedModel was trained, by `Sample.name`; nothing of foreign models.
 
     Raises:
         ModelCardError: the file is damaged.
@@ -74,7 +74,7 @@ def expected_scores(model: Path) -> dict[str, list[float]]:
         return {}
     try:
         read = json.loads(path.read_text(encoding="utf-8"))
-        return {str(name): [float(score) for score in row] for name, row in read.items()}
+        return {str(name): {str(label): float(score) for label, score in row.items()} for name, row in read.items()}
     except (ValueError, TypeError, AttributeError) as error:
         raise ModelCardError(f"{path} must hold the scores that training noted, but does not ({error}); train again") from error
 

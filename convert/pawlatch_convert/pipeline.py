@@ -124,7 +124,7 @@ class _Conversion:
         if self.options.ladder and results[REFERENCE].is_green:
             scored = self._fall_back(results, self._climb_all(results, scored))
         distrust_all_if_reference_is_red(results)
-        distrust_all(results, pixel_faults(scored, self.expected))
+        distrust_all(results, pixel_faults(scored, self.expected, self.card.labels))
         speeds = self._speeds(results)
         results = {
             name: replace(entry, speed=speeds.get(name), operating_point=self._point(entry, scored))

@@ -21,6 +21,7 @@ from pawlatch.classify import Classifier
 from pawlatch.errors import EngineError, PawlatchError
 from pawlatch.image import Image
 
+LEAST_RUNS, LONGEST_MS = 15, 1500.0  # a slow variant is timed for a second and a half, and 15 times at least
 WARM_UP = 5  # the first inferences set up caches and threads
 AT_THREADS = 2  # where variants are held against each other
 TIMEOUT_S = 300
@@ -106,8 +107,8 @@ def _measure(bundle: Path, variant: str, threads: Sequence[int], runs: int) -> S
 
 
 def _latency_ms(classifier: Classifier, fitted_rgb: Image, runs: int) -> tuple[float, float]:
-    times_ms = []
-    for _ in range(WARM_UP + runs):
+    times_ms: list[float] = []
+    while len(times_ms) < WARM_UP + runs and (len(times_ms) < LEAST_RUNS or sum(times_ms) < LONGEST_MS):
         start = perf_counter()
         classifier.predict(fitted_rgb)
         times_ms.append((perf_counter() - start) * 1e3)

@@ -96,7 +96,7 @@ def _verdict(source: Source, staged: Path, card: ModelCard, recipes: Mapping[str
         for name, recipe in recipes.items()
     }
     expected = {} if options.photos else expected_scores(source.folder)
-    distrust_all(results, pixel_faults(scored, expected))
+    distrust_all(results, pixel_faults(scored, expected, source.card.labels))
     top1, interval = accuracy(scored, card)
     return ParityResult(
         model=card.name, n_photos=len(scored.names), n_heldout=int(scored.judged.sum()), top1=top1, top1_interval=interval,

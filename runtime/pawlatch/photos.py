@@ -14,7 +14,7 @@ SPLITS = ("train", "valid", "test")
 OTHER = "_other"  # strangers: animals that must stay outside
 EMPTY = "_empty"  # the place with no animal in it
 RESERVED = (OTHER, EMPTY)  # labels that never unlock
-EXPECTED = "expected.json"  # in a model's assets.extra/: what the SavedModel said of each held-out photo when it was trained
+EXPECTED = "expected.json"  # in a model's assets.extra/: each label's score of each held-out photo when it was trained
 
 NOT_PHOTOS = {".txt", ".md", ".json", ".csv", ".xml", ".html", ".db", ".ini", ".mp4", ".mov", ".webm"}
 

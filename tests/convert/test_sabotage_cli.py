@@ -80,7 +80,7 @@ def drawn(pristine: Path, other_int8: Path, tmp_path_factory: pytest.TempPathFac
     found = find_photos(model, None, card)
     samples = list(found.fitted(found.heldout, card, []))
     scores, _ = SavedModel(model, card).outputs(np.stack([sample.pixels for sample in samples]))
-    told = {sample.name: row.tolist() for sample, row in zip(samples, scores, strict=True)}
+    told = {sample.name: dict(zip(card.labels, row.tolist(), strict=True)) for sample, row in zip(samples, scores, strict=True)}
     (model / "assets.extra" / "expected.json").write_text(json.dumps(told))
     assert cli.main(["convert", *CONVERT, str(model)]) == 0
     return Subject(model, other_int8, is_drawn=True)
@@ -388,6 +388,16 @@ def test_a_bundle_whose_card_rotates_the_labels_or_moves_the_threshold_is_red(
     replace(card, operating_points=points).write(model / "edge")
     status, parity = run("none", "--verify", model)
     assert (status, reasons(parity)) == (1, {"float32": set(), "int8": {"card"}})
+
+
+def test_a_train_card_whose_labels_were_rotated_is_red(subject: Subject, run: Run, tmp_path: Path) -> None:
+    """SavedModel and variants agree on the wrong names: only training remembers the right ones."""
+    model = subject.copy(tmp_path)
+    card = read_card(model)
+    replace(card, labels=(*card.labels[1:], card.labels[0])).write(model)
+    status, parity = run("none", *CONVERT, "-o", tmp_path / "edge", model)
+    assert (status, reasons(parity)) == (1, {"float32": {"pixels"}, "int8": {"pixels"}})
+    assert not (tmp_path / "edge").exists()
 
 
 def test_a_flipped_byte_is_bad_input(subject: Subject, run: Run, tmp_path: Path) -> None:

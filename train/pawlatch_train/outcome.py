@@ -93,7 +93,10 @@ class Outcome:
         prove = splits.held_out or stand_ins
         keep_photos(folder / "assets.extra", self.data, calibrate=splits.fit, prove=prove, seed=self.recipe.seed)
         scores = self.judged.scores if splits.held_out and not self.folds else self.scores_of(prove)
-        expected = {kept_name(self.data, photo): row.tolist() for photo, row in zip(prove, scores.round(6), strict=True)}
+        expected = {
+            kept_name(self.data, photo): dict(zip(self.data.labels, np.asarray(row, np.float64).round(6).tolist(), strict=True))
+            for photo, row in zip(prove, scores, strict=True)
+        }
         write_atomic(folder / "assets.extra" / EXPECTED, json.dumps(expected, indent=0, ensure_ascii=False) + "\n")
         write_atomic(folder / "recipe.toml", self.recipe.to_toml())
         write_atomic(folder / "history.csv", self.history.to_csv())
