@@ -147,8 +147,8 @@ def pixel_faults(scored: Scored, expected: Mapping[str, Mapping[str, float]], la
         return ()
     return (Reason("pixels", (
         f"of {far} of {len(off)} held-out photos the SavedModel says something else than when it was trained (by up to "
-        f"{max(off):.3f}): they no longer reach it as they did (colour order, scaling, resizing, EXIF), or the card's labels are "
-        "in another order"
+        f"{max(off):.3f}): they no longer reach it as they did (colour order, scaling, resizing, EXIF), or the card's labels "
+        "are in another order"
     )),)
 
 
