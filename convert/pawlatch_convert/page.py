@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
@@ -15,9 +15,9 @@ from pawlatch.card import SAVED_MODEL, ModelCard
 from pawlatch.files import write_atomic
 from pawlatch.image import Image
 from pawlatch.report import STYLE, data_url
+from pawlatch_convert import page_tables as tables
 from pawlatch_convert import svg
-from pawlatch_convert.census import Census
-from pawlatch_convert.compare import SURE_MARGIN, Comparison, Flip, Scored, Scores, decides, unlock_scores
+from pawlatch_convert.compare import SURE_MARGIN, Flip, Scored, Scores, decides, unlock_scores
 from pawlatch_convert.parity import ParityResult, VariantResult
 from pawlatch_convert.table import heaviest_flips
 
@@ -53,11 +53,11 @@ def _page(result: ParityResult, scored: Scored, card: ModelCard, photos: Mapping
         ("Decided otherwise", _contact_sheet(result, photos)),
         ("At the door", _door(result)),
         ("Score by score", _figures(result, scored, card)),
-        ("Who agrees with whom", _matrix(result)),
-        ("Numbers", _numbers(result)),
-        ("The ladder", _ladder(result)),
-        ("What the files compute", _censuses(result)),
-        ("Photos set aside", _set_aside(result)),
+        ("Who agrees with whom", tables.matrix(result)),
+        ("Numbers", tables.numbers(result)),
+        ("The ladder", tables.ladder(result)),
+        ("What the files compute", tables.censuses(result)),
+        ("Photos set aside", tables.set_aside(result)),
     ]
     body = "".join((f"<h2>{heading}</h2>" if heading else "") + text for heading, text in sections if text)
     return (
@@ -83,7 +83,7 @@ def _verdict(result: ParityResult) -> str:
         because = f": {escape(result.deploy_reason)}" if result.deploy_reason else ""
         deployed = f"Deployed: <b>{escape(result.deploy)}</b>{because}."
     reds = "".join(
-        f"<h3 class=red>{escape(entry.variant)} is red</h3><ul>{_items(map(str, entry.reasons))}</ul>"
+        f"<h3 class=red>{escape(entry.variant)} is red</h3><ul>{tables.items(map(str, entry.reasons))}</ul>"
         for entry in result.variants if not entry.is_green
     )
     return f'<p class="summary">{summary}</p><p>{deployed}</p>{reds}'
@@ -93,10 +93,10 @@ def _decisions(result: ParityResult) -> str:
     """What an owner decides by."""
     threads = next((tuple(entry.speed.latency_ms) for entry in result.variants if entry.speed), ())
     heads = (
-        "variant", "verdict", "rung", "size, MB", "integer", *(f"ms, {_of(n, 'thread')}" for n in threads), "memory, MB",
-        "top-1, %", "difference, points", "agree", "sure agree", "door: opens / shut here",
+        "variant", "verdict", "rung", "size, MB", "integer", *(f"ms, {tables.counted(n, 'thread')}" for n in threads),
+        "memory, MB", "top-1, %", "difference, points", "agree", "sure agree", "door: opens / shut here",
     )
-    return _table(heads, (_decision(entry, threads) for entry in result.variants)) + (
+    return tables.table(heads, (_decision(entry, threads) for entry in result.variants)) + (
         "<p class=note>ms: median (95th percentile) of one inference on this machine. Difference: of top-1, with its paired "
         f"95 % interval. Sure: photos whose float margin is over {SURE_MARGIN}. Door: photos that open it here and did not "
         "with the SavedModel / the other way round.</p>"
@@ -116,7 +116,7 @@ def _decision(entry: VariantResult, threads: Sequence[int]) -> tuple[str, ...]:
         return (*about, *("",) * 5)
     low, high = comparison.difference_interval
     return (
-        *about, _range(comparison.top1, *comparison.top1_interval),
+        *about, tables.with_range(comparison.top1, *comparison.top1_interval),
         f"{100 * comparison.difference:+.1f} <small>[{100 * low:+.1f}, {100 * high:+.1f}]</small>",
         f"{comparison.agreement:.1%}",
         "–" if comparison.sure_agreement is None else f"{comparison.sure_agreement:.1%} <small>of {comparison.n_sure}</small>",
@@ -136,7 +136,7 @@ def _contact_sheet(result: ParityResult, photos: Mapping[int, Image]) -> str:
         _tile([(variant, flip) for variant, flip in flips if flip.index == index], photos.get(index)) for index in shown
     )
     hidden = len({flip.index for _, flip in flips}) - len(shown)
-    more = f"<p class=note>{_of(hidden, 'more photo')} in parity.json.</p>" if hidden else ""
+    more = f"<p class=note>{tables.counted(hidden, 'more photo')} in parity.json.</p>" if hidden else ""
     return f'<p class=note>What moves the door first, then the surest.</p><div class="visits sheet">{tiles}</div>{more}'
 
 
@@ -188,7 +188,7 @@ def _door(result: ParityResult) -> str:
         if entry.operating_point:
             told.setdefault(tuple(entry.operating_point["sentences"]), []).append(entry.variant)
     return "".join(
-        f"<h3>{escape(', '.join(variants))}</h3><ul>{_items(sentences)}</ul>" for sentences, variants in told.items()
+        f"<h3>{escape(', '.join(variants))}</h3><ul>{tables.items(sentences)}</ul>" for sentences, variants in told.items()
     )
 
 
@@ -232,118 +232,6 @@ def _calibration(entry: VariantResult, scored: Scored, card: ModelCard) -> str:
     )
     error = entry.comparison.ece if entry.comparison else None
     return svg.calibration(before, after, title=entry.variant + ("" if error is None else f": error {error:.3f}"))
-
-
-# ------------------------------------------------------------------------------------------------------ all numbers
-
-
-def _matrix(result: ParityResult) -> str:
-    names = list(result.matrix)
-    cells = ((f"<b>{escape(a)}</b>", *(_shaded(result.matrix[a][b], a == b) for b in names)) for a in names)
-    return _table(("", *names), cells) if len(names) > 1 else ""
-
-
-def _shaded(share: float, is_itself: bool) -> str:
-    """The redder, the fewer agree; full red from 90 % down."""
-    opacity = min(1.0, 10 * (1 - share))
-    return "" if is_itself else f'<span class=heat style="background:rgba(181,84,28,{opacity:.2f})">{share:.1%}</span>'
-
-
-def _numbers(result: ParityResult) -> str:
-    heads = (
-        "variant", "McNemar p", "largest |Δ|", "mean |Δ|", "KL, nats", "calibration error", "cosine, mean", "cosine, lowest",
-        "strangers, new / no longer",
-    )
-    rows = ((f"<b>{escape(entry.variant)}</b>", *_finer(entry.comparison)) for entry in result.variants if entry.comparison)
-    reference = next((entry.comparison.ece_reference for entry in result.variants if entry.comparison), None)
-    before = "" if reference is None else f" The SavedModel's calibration error is {reference:.3f}."
-    return _table(heads, rows) + (
-        "<p class=note>McNemar: how often so uneven a trade of right answers comes by chance alone (exact, two-sided). "
-        "|Δ|: of one score. KL: from the SavedModel's scores. Cosine: of the embeddings, by which strangers are told."
-        f"{before}</p>"
-    )
-
-
-def _finer(comparison: Comparison) -> tuple[str, ...]:
-    strangers = comparison.strangers
-    return (
-        f"{comparison.mcnemar_p:.2g}", f"{comparison.max_delta:.3f}", f"{comparison.mean_delta:.4f}",
-        f"{comparison.mean_kl:.5f}", "–" if comparison.ece is None else f"{comparison.ece:.3f}",
-        f"{comparison.mean_cosine:.4f}", f"{comparison.lowest_cosine:.4f}",
-        "–" if strangers is None else f"{strangers.newly_strange} / {strangers.no_longer_strange}",
-    )
-
-
-def _ladder(result: ParityResult) -> str:
-    """What was tried where the bare recipe was not good enough, up to what was."""
-    steps = [step for entry in result.variants for step in entry.steps]
-    rows = (
-        (
-            f"<b>{escape(step.rung)}</b>", escape(step.what), step.verdict, "yes" if step.within_aim else "no",
-            _optional(step.difference, "{:+.1f}", 100), _optional(step.agreement, "{:.1f}%", 100),
-            _optional(step.sure_agreement, "{:.1f}%", 100), _optional(step.mean_kl, "{:.5f}"),
-            _optional(step.integer_share, "{:.0f}%", 100), f"{step.bytes / 1e6:.2f}", f"{step.seconds:.1f}",
-        )
-        for step in steps
-    )
-    heads = ("rung", "what was done", "verdict", "within the aim", "difference, points", "agree", "sure agree", "KL, nats",
-             "integer", "size, MB", "seconds")
-    return _table(heads, rows) if steps else ""
-
-
-def _optional(value: float | None, shown: str, times: float = 1) -> str:
-    return "–" if value is None else shown.format(times * value)
-
-
-def _censuses(result: ParityResult) -> str:
-    return "".join(_census(entry.variant, entry.census) for entry in result.variants if entry.census)
-
-
-def _census(variant: str, census: Census) -> str:
-    scale = "" if census.input_scale is None else f", scale {census.input_scale:g}, zero point {census.input_zero_point}"
-    step = "" if census.scores_step is None else f"; scores in steps of 1/{1 / census.scores_step:g}"
-    islands = ", ".join(map(escape, census.float_islands))
-    rows = (
-        (escape(one.name), escape(one.dtype), str(one.count), f"{one.macs / 1e6:.2f}")
-        for one in sorted(census.operators, key=lambda one: -one.macs)
-    )
-    return (
-        f"<details><summary><b>{escape(variant)}</b>: {census.integer_share:.0%} of {census.macs / 1e6:.1f} million "
-        f"multiplications in integers; input {escape(census.input_type)}{scale}{step}</summary>"
-        + (f"<p class=note>In float: {islands}</p>" if islands else "")
-        + _table(("operator", "types", "count", "million multiplications"), rows) + "</details>"
-    )
-
-
-def _set_aside(result: ParityResult) -> str:
-    return f"<ul>{_items(reason for _, reason in result.set_aside)}</ul>" if result.set_aside else ""
-
-
-# ---------------------------------------------------------------------------------------------------------- small
-
-
-def _table(heads: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
-    """Heads are texts, cells are HTML."""
-    head = "".join(f"<th>{escape(text)}</th>" for text in heads)
-    return f"<div class=wide><table><tr>{head}</tr>{''.join(_rows(rows))}</table></div>"
-
-
-def _rows(rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    for row in rows:
-        yield "<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>"
-
-
-def _items(sentences: Iterable[str]) -> str:
-    return "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
-
-
-def _range(value: float, low: float, high: float) -> str:
-    return f"{100 * value:.1f} <small>[{100 * low:.1f}, {100 * high:.1f}]</small>"
-
-
-def _of(n: int, what: str) -> str:
-    return f"{n} {what}" + ("" if n == 1 else "s")
-
 
 _STYLE = """
 body{max-width:1280px}h3{font-size:1rem;margin:.8rem 0 0}.note{color:#666;font-size:.9rem}
