@@ -57,12 +57,12 @@ def ladder(result: ParityResult) -> str:
             f"<b>{escape(step.rung)}</b>", escape(step.what), step.verdict, "yes" if step.within_aim else "no",
             _optional(step.difference, "{:+.1f}", 100), _optional(step.agreement, "{:.1f}%", 100),
             _optional(step.sure_agreement, "{:.1f}%", 100), _optional(step.mean_kl, "{:.5f}"),
-            _optional(step.integer_share, "{:.0f}%", 100), f"{step.bytes / 1e6:.2f}", f"{step.seconds:.1f}",
+            _optional(step.integer_share, "{:.0f}%", 100), f"{step.seconds:.1f}",
         )
         for step in steps
     )
     heads = ("rung", "what was done", "verdict", "within the aim", "difference, points", "agree", "sure agree", "KL, nats",
-             "integer", "size, MB", "seconds")
+             "integer", "seconds")
     return table(heads, rows) if steps else ""
 
 
