@@ -23,7 +23,6 @@ from pawlatch_convert.recipes import Converter, with_extremes
 from pawlatch_convert.rewrite import equalize
 from pawlatch_convert.rounding import round_weights
 
-MORE_CALIBRATION = 500  # photos
 ROUNDING_PHOTOS = 50
 FLOAT_LAYERS = (1, 2, 4, 8)  # the cheapest set that passes is looked for in these sizes
 ROUNDING_COST = 40.0  # passes of one photo through the float graph that rounding takes for each photo it looks at

@@ -88,20 +88,9 @@ def balanced(photos: Sequence[Photo], most: int, *, seed: int = _SEED) -> list[P
     return [photo for photo in in_turn if photo is not None][:most]
 
 
-def calibration_photos(found: PhotoSet, *, most: int = MAX_CALIBRATION, seed: int = _SEED) -> tuple[Photo, ...]:
-    """Up to `most` photos to calibrate with, none of them held out: `found.calibration` first, then others; balanced.
-
-    Another `seed` draws among all of them anew.
-    """
-    if seed != _SEED:
-        return tuple(balanced((*found.calibration, *found.others), most, seed=seed))
+def calibration_photos(found: PhotoSet, *, most: int = MAX_CALIBRATION) -> tuple[Photo, ...]:
+    """Up to `most` photos to calibrate with, none of them held out: `found.calibration` first, then others; balanced."""
     return (*found.calibration, *balanced(found.others, len(found.others)))[:most]
-
-
-def shortage(found: PhotoSet, most: int) -> str | None:
-    """A sentence where there are fewer than `most` photos to calibrate with."""
-    n = len(found.calibration) + len(found.others)
-    return None if n >= most else f"calibrated with {n} photos, where {most} would do better: add --photos DIR"
 
 
 def _from_assets(model: Path) -> PhotoSet:

@@ -25,7 +25,7 @@ from pawlatch_convert.measure import run_variant, score_photos
 from pawlatch_convert.metadata import with_onnx_metadata, with_tflite_metadata
 from pawlatch_convert.page import shown_photos, write_page
 from pawlatch_convert.parity import Gate, ParityResult, Reason, VariantResult, judge, pixel_faults, within_aim
-from pawlatch_convert.photoset import PhotoSet, Sample, expected_scores, find_photos
+from pawlatch_convert.photoset import PhotoSet, Sample, calibration_photos, expected_scores, find_photos
 from pawlatch_convert.points import operating_point, stranger_point
 from pawlatch_convert.recipes import RECIPES, REFERENCE, ConversionError, Converter, Recipe
 from pawlatch_convert.scaling import AUTO
@@ -35,6 +35,7 @@ from pawlatch_convert.speed import Speed, choose_deploy, measure_speed
 FALLBACKS = ("int8_dynamic", "float16")  # what is deployed in place of an int8 file that stays red
 INT8, ONNX_INT8 = "int8", "onnx_int8"
 BUDGET_S = 600.0
+MORE_CALIBRATION = 500  # photos, for the ladder
 
 Progress = Callable[[str], None]
 
@@ -108,6 +109,7 @@ class _Conversion:
         with step("fitting photos", progress):
             found = find_photos(source.folder, options.photos, self.card)
             self.calibration, self.samples = fitted_photos(found, self.card, self.set_aside)
+        self.more = calibration_photos(found, most=MORE_CALIBRATION)
         self.expected = {} if options.photos else expected_scores(source.folder)
         self.converter = Converter(self.model, self.calibration, scratch)
 
@@ -198,7 +200,10 @@ class _Conversion:
         return best, scored if outputs is None else scored.with_variant(name, outputs)
 
     def _ladder(self) -> Ladder:
-        return Ladder(self.converter.float_tflite, self.calibration, tuning=self._tuning(), progress=self.progress)
+        """With more photos to calibrate on, where there are more than the bare recipe took."""
+        pixels = {sample.photo: sample.pixels for sample in self.samples}
+        photos = [pixels[photo] for photo in self.more if photo in pixels]
+        return Ladder(self.converter.float_tflite, photos, tuning=self._tuning(), progress=self.progress)
 
     def _tuning(self) -> list[Image]:
         if self.options.tuning_photos is None:

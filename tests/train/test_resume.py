@@ -31,10 +31,15 @@ def arguments(drawn_photos, tiny_backbone):
     return [str(word) for word in (drawn_photos, "--backbone", tiny_backbone, *RECIPE)]
 
 
+def heed_interrupts() -> None:
+    """A shell's background jobs ignore Ctrl-C, and hand that on to what they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def stopped(folder: Path, arguments, *, at: str, by: signal.Signals):
     """Run `train` in a process of its own until it says `at`, send it a signal, and tell what it said and how it ended."""
     program = [str(Path(sysconfig.get_path("scripts")) / "train"), *arguments, "-o", str(folder / "model")]
-    process = subprocess.Popen(program, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(program, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts)
     said = []
     for line in process.stderr:
         said.append(line)
