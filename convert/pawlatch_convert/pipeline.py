@@ -13,7 +13,7 @@ from pawlatch.card import ModelCard, VariantFile
 from pawlatch.classify import Classifier
 from pawlatch.errors import EngineError, OutputError, PawlatchError, PhotosError
 from pawlatch.image import FitPolicy, Image
-from pawlatch.photos import Photo, SetAside
+from pawlatch.photos import Photo, SetAside, list_splits
 from pawlatch.quiet import quiet
 from pawlatch_convert.bundle import bundle_card, kept_variants, promote, reject, stage
 from pawlatch_convert.census import take_census
@@ -25,7 +25,7 @@ from pawlatch_convert.measure import run_variant, score_photos
 from pawlatch_convert.metadata import with_onnx_metadata, with_tflite_metadata
 from pawlatch_convert.page import shown_photos, write_page
 from pawlatch_convert.parity import Gate, ParityResult, Reason, VariantResult, judge, pixel_faults, within_aim
-from pawlatch_convert.photoset import PhotoSet, Sample, calibration_photos, expected_scores, find_photos
+from pawlatch_convert.photoset import PhotoSet, Sample, balanced, calibration_photos, expected_scores, find_photos
 from pawlatch_convert.points import operating_point, stranger_point
 from pawlatch_convert.recipes import RECIPES, REFERENCE, ConversionError, Converter, Recipe
 from pawlatch_convert.scaling import AUTO
@@ -35,6 +35,7 @@ from pawlatch_convert.speed import Speed, choose_deploy, measure_speed
 FALLBACKS = ("int8_dynamic", "float16")  # what is deployed in place of an int8 file that stays red
 INT8, ONNX_INT8 = "int8", "onnx_int8"
 BUDGET_S = 600.0
+MOST_TUNING = 2000  # photos, for its last rung
 MORE_CALIBRATION = 500  # photos, for the ladder
 
 Progress = Callable[[str], None]
@@ -206,11 +207,12 @@ class _Conversion:
         return Ladder(self.converter.float_tflite, photos, tuning=self._tuning(), progress=self.progress)
 
     def _tuning(self) -> list[Image]:
+        """Photos to fine-tune with: those of `train/` where the folder has splits, else all; up to 2,000, labels in turn."""
         if self.options.tuning_photos is None:
             return []
-        found = find_photos(self.options.tuning_photos, self.options.tuning_photos, self.card)
-        photos = (*found.calibration, *found.others)
-        return [sample.pixels for sample in found.fitted(photos, self.card, self.set_aside)]
+        splits = list_splits(self.options.tuning_photos)
+        photos = balanced(splits.get("train", splits.get("", [])), MOST_TUNING)
+        return [sample.pixels for sample in PhotoSet((), ()).fitted(photos, self.card, self.set_aside)]
 
     def _fall_back(self, results: dict[str, VariantResult], scored: Scored) -> Scored:
         """Where int8 stays red, make what can be deployed in its place."""

@@ -113,6 +113,20 @@ def test_the_rung_that_mends_it_is_named_with_its_steps(
     assert Classifier(tmp_path / "edge", variant="int8").card.deploy is not None
 
 
+def test_fine_tuning_is_the_last_rung_where_photos_for_it_are_named(
+    uneven: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pawlatch_convert.climb.within_aim", lambda comparison: False)  # so that it climbs to the end
+    photos = uneven / "assets.extra" / "calibration"
+    status, parity, progress = converted(uneven, "--qat", "--train-photos", photos, "-o", tmp_path / "edge", capsys=capsys)
+    steps = parity["variants"][1]["steps"]
+    assert status == 0
+    assert [step["rung"] for step in steps] == ["bare", "calibration", "equalized", "rounded", "qat"]
+    assert steps[-1]["verdict"] == "green"
+    assert "fine-tuning: " in progress
+    assert parity["variants"][1]["rung"] in ("equalized", "rounded", "qat")  # the nearest of the green ones
+
+
 def test_without_the_ladder_it_is_red(uneven: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, parity, progress = converted(uneven, "--no-ladder", "-o", tmp_path / "edge", capsys=capsys)
     int8 = parity["variants"][1]
