@@ -35,7 +35,7 @@ def test_what_it_leaves_is_a_model_a_bundle_a_clip_and_a_page(demo):
     output, _ = demo
     card = read_card(output / "model" / "edge")
     assert card.unlock == ("biscuit",)
-    assert {"float32", "float16", "int8_dynamic", "int8", "onnx_float32", "onnx_int8"} == set(card.files)
+    assert {"float32", "float16", "int8_dynamic", "int8", "int16x8", "onnx_float32", "onnx_int8"} == set(card.files)
     page = (output / "report.html").read_text(encoding="utf-8")
     assert page.count("<img") >= 7
     assert page.count("<article") >= 5
