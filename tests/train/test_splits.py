@@ -13,7 +13,7 @@ import pytest
 from pawlatch.errors import PhotosError
 from pawlatch.photos import Photo, SetAside
 from pawlatch_train.check import PhotoCheck, PhotoFacts
-from pawlatch_train.splits import CHOOSE_SHARE, HELD_OUT_SHARE, folds, split
+from pawlatch_train.splits import CHOOSE_SHARE, HELD_OUT_SHARE, MOST_TO_CHOOSE, folds, split
 
 FOLDER = Path("photos")
 
@@ -79,6 +79,13 @@ def test_shares_are_kept_for_each_label_as_near_as_groups_allow():
     for label, count in labels_of(DRAWN, range(len(DRAWN.facts))).items():
         assert abs(held_out[label] - HELD_OUT_SHARE * count) <= 3, label
         assert abs(choose[label] - CHOOSE_SHARE * (count - held_out[label])) <= 3, label
+
+
+def test_of_many_photos_some_two_hundred_choose():
+    many = check_of(*bursts("bo", 1500, first=0), *bursts("_other", 3000, first=1000))
+    choose = labels_of(many, split(many, seed=0).choose)
+    assert abs(sum(choose.values()) - MOST_TO_CHOOSE) <= 6
+    assert abs(choose["_other"] - 2 * choose["bo"]) <= 6
 
 
 def test_the_seed_decides():

@@ -13,6 +13,7 @@ from pawlatch_train.check import Finding, PhotoCheck
 
 HELD_OUT_SHARE = 0.15
 CHOOSE_SHARE = 0.15
+MOST_TO_CHOOSE = 200  # of many photos: what more would choose is worth more where it trains
 MIN_TO_CHOOSE = 6  # a label with fewer photos trains with all it has
 
 
@@ -56,7 +57,8 @@ def split(check: PhotoCheck, *, seed: int) -> Splits:
         train, held_out = _draw(check, train, HELD_OUT_SHARE, rng, least=2, divided=divided)
         _require_held_out(check, held_out)
     if not choose:
-        train, choose = _draw(check, train, CHOOSE_SHARE, rng, least=MIN_TO_CHOOSE, divided=divided)
+        share = min(CHOOSE_SHARE, MOST_TO_CHOOSE / max(1, len(train)))
+        train, choose = _draw(check, train, share, rng, least=MIN_TO_CHOOSE, divided=divided)
     return Splits(train, choose, held_out, tuple(_findings(check, copies, sorted(set(divided)))))
 
 
