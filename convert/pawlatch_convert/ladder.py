@@ -76,6 +76,7 @@ class Ladder:
         self._few = self._photos[:: max(1, len(self._photos) // ROUNDING_PHOTOS)][:ROUNDING_PHOTOS]
         self._epochs = 6 if len(tuning) <= FEW_TUNING_PHOTOS else 3
         self._ranges: dict[int, Range] = {}
+        self._careful: bytes | None = None  # the file of the rung "rounded"
         self._pass_s = 0.01  # of one photo through the float graph, until it is measured
         self.noise: list[Noise] = []  # of the last integer file, the noisiest first
 
@@ -85,8 +86,8 @@ class Ladder:
         yield Rung("calibration", f"ranges from {n} photos without the wildest tenth", 2 * n * self._pass_s, self._calibrated)
         yield Rung("equalized", "channels of the linear streams brought to one range", 3 * n * self._pass_s, self._equalized)
         yield Rung("rounded", "weights rounded for the sum they go into, biases corrected", rounding_s, self._rounded)
-        if may_be_mixed():
-            self.noise = layer_noise(self._graph, Graph(self._rounded()), self._few)
+        if self._careful is not None and may_be_mixed():  # None: this graph cannot be rounded so
+            self.noise = layer_noise(self._graph, Graph(self._careful), self._few)
             told = (f"{_shortened([entry.layer])} {entry.signal_to_noise_db:.1f} dB" for entry in self.noise[:4])
             self._progress(f"the noisiest layers, signal to noise: {', '.join(told)}")
             worst = [entry.layer for entry in sorted(self.noise, key=lambda entry: -entry.added)]
@@ -123,7 +124,10 @@ class Ladder:
     def _rounded(self, float_layers: Sequence[str] = ()) -> bytes:
         rounded = Graph(quantize(self._graph, self._ranges, keep_float=float_layers))
         round_weights(self._graph, rounded, self._few)
-        return rounded.to_bytes()
+        data = rounded.to_bytes()
+        if not float_layers:
+            self._careful = data
+        return data
 
     def _tuned(self) -> bytes:
         

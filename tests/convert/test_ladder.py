@@ -127,6 +127,20 @@ def test_fine_tuning_is_the_last_rung_where_photos_for_it_are_named(
     assert parity["variants"][1]["rung"] in ("equalized", "rounded", "qat")  # the nearest of the green ones
 
 
+def test_a_graph_that_cannot_be_rounded_ends_red_and_not_with_a_traceback(
+    uneven: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise ValueError("not so")
+
+    monkeypatch.setattr("pawlatch_convert.ladder.equalize", refuse)
+    monkeypatch.setattr("pawlatch_convert.ladder.round_weights", refuse)
+    status, parity, progress = converted(uneven, "-o", tmp_path / "edge", capsys=capsys)
+    assert (status, parity["variants"][1]["verdict"]) == (1, "red")
+    assert [step["rung"] for step in parity["variants"][1]["steps"]] == ["bare", "calibration"]
+    assert "the rung 'rounded' does not apply: int8 cannot be made of this graph: not so" in progress
+
+
 def test_without_the_ladder_it_is_red(uneven: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, parity, progress = converted(uneven, "--no-ladder", "-o", tmp_path / "edge", capsys=capsys)
     int8 = parity["variants"][1]
