@@ -16,6 +16,8 @@ from typing import Any
 from pawlatch.card import CARD_NAME, ModelCard, VariantFile, read_card, verified_file
 from pawlatch.errors import ModelCardError
 from pawlatch.files import new_folder, sha256, write_atomic
+from pawlatch.selftest import FOLDER as SELFTEST
+from pawlatch.selftest import name_of, read_expected
 from pawlatch_convert.page import PAGE_NAME
 from pawlatch_convert.parity import ParityResult, VariantResult
 from pawlatch_convert.recipes import RECIPES, Recipe
@@ -84,9 +86,11 @@ def promote(edge: Path, staged: Path, card: ModelCard, result: ParityResult, pag
     """
     waiting = {name: edge / f"{name}.new" for name in (PARITY_NAME, page.name, PREVIOUS_NAME)}
     with _undone_on_failure(edge):
-        for entry in card.files.values():
-            if (staged / entry.name).is_file():
-                write_atomic(edge / entry.name, (staged / entry.name).read_bytes())
+        (edge / SELFTEST).mkdir(exist_ok=True)
+        models = [entry.name for entry in card.files.values()]
+        for name in (*models, *_selftest_names(staged, card.parity.get(SELFTEST))):
+            if (staged / name).is_file():
+                write_atomic(edge / name, (staged / name).read_bytes())
         write_atomic(waiting[PARITY_NAME], _to_json(result))
         write_atomic(waiting[page.name], page.read_bytes())
         if (edge / CARD_NAME).is_file() and (edge / CARD_NAME).read_text(encoding="utf-8") != card.to_json():
@@ -102,7 +106,7 @@ def roll_back(edge: Path) -> ModelCard:
     """Make the previous card the bundle's again; the one that was there becomes the previous one, so that this undoes itself.
 
     Raises:
-        ModelCardError: no bundle, no previous card, or a file of it that is no longer whole.
+        ModelCardError: no bundle, no previous card, or a file of it, or its self-test, that is no longer whole.
         OutputError: the disk refuses; then the bundle is as it was.
     """
     now = read_card(edge)
@@ -113,6 +117,7 @@ def roll_back(edge: Path) -> ModelCard:
         previous = read_card(Path(folder))
     for variant in previous.files:
         verified_file(edge, previous, variant)
+    require_selftest(edge, previous)
     waiting = edge / f"{PREVIOUS_NAME}.new"
     write_atomic(waiting, now.to_json())
     previous.write(edge)
@@ -144,10 +149,55 @@ def _sweep(edge: Path) -> None:
     wanted = set()
     for name in (CARD_NAME, PREVIOUS_NAME):
         if (edge / name).is_file():
-            wanted |= {entry["name"] for entry in json.loads((edge / name).read_text(encoding="utf-8"))["files"].values()}
+            card = json.loads((edge / name).read_text(encoding="utf-8"))
+            wanted |= {entry["name"] for entry in card["files"].values()}
+            wanted |= _kept_of_selftest(edge, card["parity"].get(SELFTEST))
     for path in edge.iterdir():
         if (_OURS.fullmatch(path.name) and path.name not in wanted) or _LEFTOVER.fullmatch(path.name):
             path.unlink(missing_ok=True)
+    for path in (edge / SELFTEST).iterdir():
+        if f"{SELFTEST}/{path.name}" not in wanted:
+            path.unlink()
+
+
+def require_selftest(bundle: Path, card: ModelCard) -> None:
+    """Refuse a bundle whose self-test is not what its card vouches for; one without a self-test is whole.
+
+    Raises:
+        ModelCardError: its list or a photo is missing or damaged, or the list holds nothing of a variant.
+    """
+    digest = card.parity.get(SELFTEST)
+    names = _selftest_names(bundle, digest)
+    for name in names[:-1]:  # photos, each named by its content
+        path = bundle / name
+        if not path.is_file() or not sha256(path).startswith(path.stem):
+            raise ModelCardError(f"{path}, a photo of the self-test, is missing or damaged; convert again")
+    if digest and (unknown := card.files.keys() - read_expected(bundle, digest)["variants"].keys()):
+        raise ModelCardError(f"the self-test in {bundle} holds nothing of {', '.join(sorted(unknown))}; convert again")
+
+
+def _selftest_names(folder: Path, digest: str | None) -> list[str]:
+    """Files of the self-test that a card names by its digest, from the bundle on; none of a bundle without one.
+
+    Raises:
+        ModelCardError: its list is missing or not what the card vouches for.
+    """
+    if digest is None:
+        return []
+    try:
+        photos = [photo["file"] for photo in read_expected(folder, digest)["photos"]]
+    except (OSError, ValueError) as error:
+        raise ModelCardError(f"the self-test in {folder} is not whole: {error}; convert again") from error
+    return [f"{SELFTEST}/{name}" for name in (*photos, name_of(digest))]
+
+
+def _kept_of_selftest(edge: Path, digest: str | None) -> set[str]:
+    """The same for the sweep, to which a damaged list is nothing to keep."""
+    try:
+        return set(_selftest_names(edge, digest))
+    except ModelCardError as error:
+        _log.warning("not kept: %s", error)
+        return set()
 
 
 @contextmanager
@@ -155,15 +205,14 @@ def _undone_on_failure(edge: Path) -> Iterator[None]:
     """Leave the folder with the files it had, should the block fail before the card is committed."""
     existed = edge.is_dir()
     edge.mkdir(parents=True, exist_ok=True)
-    before, card = {path.name for path in edge.iterdir()}, _card_bytes(edge)
+    before, card = set(edge.rglob("*")), _card_bytes(edge)
     try:
         yield
     except BaseException:  # also when interrupted
         if _card_bytes(edge) != card:  # just after the commit: the card needs the new files
             raise
-        for path in edge.iterdir():
-            if path.name not in before:
-                path.unlink()
+        for path in sorted(set(edge.rglob("*")) - before, reverse=True):  # what is in a folder before the folder
+            path.rmdir() if path.is_dir() else path.unlink()
         if not existed:
             edge.rmdir()
         raise

@@ -29,6 +29,7 @@ from pawlatch_convert.photoset import PhotoSet, Sample, balanced, calibration_ph
 from pawlatch_convert.points import operating_point, stranger_point
 from pawlatch_convert.recipes import RECIPES, REFERENCE, ConversionError, Converter, Recipe
 from pawlatch_convert.scaling import AUTO
+from pawlatch_convert.selftest import add_selftest
 from pawlatch_convert.sources import Source, bundle_folder, open_source
 from pawlatch_convert.speed import Speed, choose_deploy, measure_speed
 
@@ -263,7 +264,8 @@ class _Conversion:
                           photos={index: self.samples[index].pixels for index in shown_photos(result)})
         reject(self.edge, self.staged, result, page)
         if is_trusted:
-            promote(self.edge, self.staged, replace(card, deploy=result.deploy), result, page)
+            card = add_selftest(replace(card, deploy=result.deploy), self.staged, self.edge, self.samples, scored)
+            promote(self.edge, self.staged, card, result, page)
         return result
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import ceil
 from typing import Any
 
@@ -18,7 +19,7 @@ def operating_point(scored: Scored, variant: str, card: ModelCard, *, step: floa
 
     The keys are those that training writes, and `counted_in`: "photos", since near-duplicates are not known here. Only held-out
     photos count. The 95 % bounds are exact, and None where what is counted has also trained or chosen, or where there is
-    nothing to count.
+    nothing to count. The point for infra-red light keeps the SavedModel's counts.
 
     Args:
         step: of the variant's scores (1/256 of an int8 softmax), None for floats. The threshold is raised to a multiple of
@@ -42,9 +43,11 @@ def operating_point(scored: Scored, variant: str, card: ModelCard, *, step: floa
         "lock_outs": refused[0], "own_n": refused[1], "lock_out_upper_95": refused[2],
         "by_label": {label: dict(zip(("lock_outs", "n", "upper_95"), k_n, strict=True)) for label, k_n in by_label.items()},
         "counted_in": "photos",
+        **({"infrared": _infrared(known["infrared"], step)} if known.get("infrared") else {}),
         "sentences": [
             f"the door opens for {' or '.join(card.unlock)} from a score of {threshold:.3f} on",
             f"strangers let in: {_sentence(*let_in)}; own animals refused: {_sentence(*refused)}",
+            *([known["infrared"]["sentence"] + " (the SavedModel's)"] if known.get("infrared") else []),
             *([] if bounded else ["counted on photos that trained the model or chose its threshold: no bound"]),
         ],
     }
@@ -63,6 +66,11 @@ def stranger_point(scored: Scored, variant: str, card: ModelCard) -> dict[str, f
 def raised(threshold: float, step: float | None) -> float:
     """A threshold on the grid of a variant's scores: it decides alike, and never falls."""
     return threshold if step is None else min(1.0, ceil(threshold / step - 1e-6) * step)
+
+
+def _infrared(known: Mapping[str, Any], step: float | None) -> dict[str, Any]:
+    """The point for frames by infra-red light: the SavedModel's counts, its threshold on the variant's grid."""
+    return {**known, "threshold": raised(float(known["threshold"]), step), "counted_by": SAVED_MODEL}
 
 
 def _is_held_apart(card: ModelCard) -> bool:

@@ -13,6 +13,7 @@ from pawlatch.errors import EngineError, ModelCardError, PhotosError
 from pawlatch.files import sha256
 from pawlatch.photos import SetAside
 from pawlatch.quiet import quiet
+from pawlatch_convert.bundle import require_selftest
 from pawlatch_convert.census import take_census
 from pawlatch_convert.climb import MIXED
 from pawlatch_convert.compare import accuracy, agreement_matrix, decides
@@ -44,7 +45,8 @@ def verify_bundle(model: Path, options: ConvertOptions, *, progress: Callable[[s
         recipes = {name: _recipe_of(name, entry) for name, entry in card.files.items()}
         result = _verdict(source, staged, replace(source.card, files=card.files), recipes, options, card.deploy, progress)
         return replace(result, variants=tuple(
-            replace(entry, reasons=(*entry.reasons, *_card_faults(card, source, entry))) for entry in result.variants
+            replace(entry, reasons=(*entry.reasons, *_card_faults(card, source, entry), *_selftest_faults(bundle, card)))
+            for entry in result.variants
         ))
 
 
@@ -126,6 +128,14 @@ def _card_faults(card: ModelCard, source: Source, entry: VariantResult) -> Itera
             f"the bundle's card opens the door from a score of {card.threshold(entry.variant):.3f} on, where {wanted:.3f} "
             "decides as the model's card does"
         ))
+
+
+def _selftest_faults(bundle: Path, card: ModelCard) -> Iterator[Reason]:
+    """Whether what the device is to test itself with is not whole."""
+    try:
+        require_selftest(bundle, card)
+    except ModelCardError as error:
+        yield Reason("selftest", str(error))
 
 
 def _recipe_for(file: Path) -> Recipe:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -74,25 +75,38 @@ class Classifier:
         """The pixels the model would see of a picture: uint8 (H, W, 3) of the card's input size."""
         return fit(image_rgb, self.card.input.size_hw, policy=self.card.input.fit, box_yxyx=box_yxyx)
 
+    def see(self, frame_bgr: Image, *, box_yxyx: tuple[int, int, int, int] | None = None) -> tuple[Image, Prediction]:
+        """Classify a camera's frame (H, W, 3), BGR, uint8, or the part of it in `box_yxyx`.
+
+        Returns:
+            The pixels that the model saw, RGB, uint8, of the card's input size, and what it says of them.
+        """
+        size_hw, policy = self.card.input.size_hw, self.card.input.fit
+        fitted_rgb = fit(frame_bgr, size_hw, policy=policy, box_yxyx=box_yxyx, bgr_to_rgb=True)  # turns few pixels, not all
+        return fitted_rgb, self.predict(fitted_rgb)
+
     def predict(self, fitted_rgb: Image) -> Prediction:
         """Classify pixels that `fit` returned, uint8 (H, W, 3).
 
         Raises:
-            EngineError: inference failed, an output is missing, or the scores are not finite.
+            EngineError: pixels of another size, inference failed, an output is missing, or the scores are not finite.
             ModelCardError: the stranger statistics are for another embedding.
         """
-        outputs = self._engine(fitted_rgb[np.newaxis].astype(self._engine.input_dtype, copy=False))
+        batch = fitted_rgb[np.newaxis]
+        if batch.shape != self._engine.input_shape or batch.dtype != np.uint8:  # LiteRT would resize its graph to them
+            raise EngineError(f"expected uint8 pixels of shape {self._engine.input_shape}, got {batch.dtype} {batch.shape}")
+        outputs = self._engine(batch.astype(self._engine.input_dtype, copy=False))
         labels = self.card.labels
         scores, embedding = (_output(outputs, name) for name in (self.card.outputs.class_scores, self.card.outputs.embedding))
         if scores.shape != (len(labels),):
             raise EngineError(f"the card has {len(labels)} labels, but the model gives {scores.size} scores; convert again")
-        if not np.isfinite(scores).all():
+        values = scores.tolist()  # for a few numbers Python takes less time than NumPy
+        if not all(map(math.isfinite, values)):
             raise EngineError("the model's scores are not finite numbers; convert again, or use another --variant")
-        prediction = Prediction(labels, scores, embedding)
-        if self._strangers is None or prediction.label == EMPTY:  # where no animal is, none is strange
-            return prediction
+        if self._strangers is None or labels[values.index(max(values))] == EMPTY:  # where no animal is, none is strange
+            return Prediction(labels, scores, embedding)
         stranger = self._strangers.score(embedding)
-        return replace(prediction, stranger=stranger, is_stranger=self._strangers.says_stranger(stranger))
+        return Prediction(labels, scores, embedding, stranger, self._strangers.says_stranger(stranger))
 
 
 def _output(outputs: dict[str, NDArray[np.float32]], name: str) -> NDArray[np.float32]:

@@ -30,9 +30,14 @@ COMMANDS = {
     "evaluate": Command("pawlatch.commands.photos:evaluate", "accuracy on a folder of labelled photos"),
     "frames": Command("pawlatch.commands.clips:frames", "pictures for training out of a clip"),
     "run": Command("pawlatch.commands.door:run", "the door: camera, decision, latch"),
-    "replay": Command("pawlatch.commands.door:replay", "what the door would have done with recorded clips"),
-    "bench": Command("pawlatch.commands.tools:bench", "how fast each variant is here, as ratios of one run"),
-    "doctor": Command("pawlatch.commands.tools:doctor", "what is installed, and whether a bundle is whole and works"),
+    "replay": Command("pawlatch.commands.replay:replay", "what the door would have done with recorded clips or visits"),
+    "events": Command("pawlatch.commands.journal:events", "who came: the journal's visits, and photos of them to train with"),
+    "explain": Command("pawlatch.commands.explain:explain", "why the door did what it did at a visit"),
+    "report": Command("pawlatch.commands.journal:report", "what the door did, or would have done, before it is armed"),
+    "latch": Command("pawlatch.commands.latch:latch", "lock, test or ask the latch from outside"),
+    "service": Command("pawlatch.commands.service:service", "the door as a systemd service"),
+    "bench": Command("pawlatch.commands.bench:bench", "how fast each variant is here, as ratios of one run"),
+    "doctor": Command("pawlatch.commands.doctor:doctor", "is everything well: model, camera, latch, disk, clock"),
 }
 
 

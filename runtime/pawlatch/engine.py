@@ -27,25 +27,35 @@ class Engine(Protocol):
 
 
 class LiteRTEngine:
-    """A .tflite file in LiteRT's interpreter, through its signature: outputs are found by name, never by index."""
+    """A .tflite file in LiteRT's interpreter. Its tensors are found by the names in its signature, never by their order.
+
+    The signature's own runner would resize and allocate before each inference; here the pixels go straight to the input tensor.
+    """
 
     def __init__(self, path: Path, *, threads: int = 1) -> None:
         try:
-            self._interpreter = _interpreter_class()(model_path=str(path), num_threads=threads)
+            # Not by its path: that maps the file, and who writes over it then kills this process.
+            self._interpreter = _interpreter_class()(model_content=path.read_bytes(), num_threads=threads)
             self._interpreter.allocate_tensors()
-            self._run = self._interpreter.get_signature_runner()
+            signature = self._interpreter.get_signature_runner()
+            inputs, outputs = signature.get_input_details(), signature.get_output_details()
         except (ValueError, RuntimeError) as error:
             raise EngineError(f"LiteRT cannot load {path} ({_first_line(error)}); convert the model again") from error
-        self._input_name, details = _only(self._run.get_input_details().items(), path)
+        _, details = _only(inputs.items(), path)
+        self._input = details["index"]
+        self._outputs = {name: output["index"] for name, output in outputs.items()}
+        if not {*self._outputs.values()} <= {output["index"] for output in self._interpreter.get_output_details()}:
+            raise EngineError(f"the signature of {path} is not that of its main graph; convert the model again")
         self.input_dtype = np.dtype(details["dtype"])
         self.input_shape = tuple(int(side) for side in details["shape"])
 
     def __call__(self, batch: NDArray[Any]) -> Outputs:
         try:
-            outputs: Outputs = self._run(**{self._input_name: batch})
+            self._interpreter.set_tensor(self._input, batch)
+            self._interpreter.invoke()
+            return {name: self._interpreter.get_tensor(index) for name, index in self._outputs.items()}  # copies
         except (ValueError, RuntimeError) as error:
             raise EngineError(f"inference failed ({_first_line(error)})") from error
-        return outputs
 
 
 class OnnxEngine:

@@ -31,6 +31,14 @@ class LatchError(PawlatchError, OSError):
     """A latch that cannot be driven."""
 
 
+class JournalError(PawlatchError, OSError):
+    """A journal that cannot be written or read; while it cannot be written, no door opens."""
+
+
+class ConfigError(PawlatchError, ValueError):
+    """A setting of the door that is unknown, of the wrong kind, or out of bounds."""
+
+
 class OutputError(PawlatchError, OSError):
     """A place that cannot be written to, or must not be."""
 

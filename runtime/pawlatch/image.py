@@ -70,38 +70,47 @@ def decode_image(data: bytes, *, name: str = "image") -> Image:
 
 
 def fit(image: Image, size_hw: tuple[int, int], *, policy: FitPolicy = "center_crop",
-        box_yxyx: tuple[int, int, int, int] | None = None) -> Image:
+        box_yxyx: tuple[int, int, int, int] | None = None, bgr_to_rgb: bool = False) -> Image:
     """Bring a picture (H, W, 3), uint8, any colour order, to the input size, cropping to `box_yxyx` before it shrinks.
 
     Returns:
-        uint8, (size_hw[0], size_hw[1], 3), the same colour order.
+        uint8, (size_hw[0], size_hw[1], 3), the same colour order, or RGB of a camera's BGR.
 
     Raises:
-        ImageError: not a uint8 picture of three channels, or a box without area inside the picture.
+        ImageError: not a uint8 picture of three channels, one without pixels, or a box without area inside the picture.
     """
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise ImageError(f"expected a uint8 picture of shape (H, W, 3), got {image.dtype} {image.shape}")
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+        raise ImageError(f"expected a uint8 picture of shape (H, W, 3), got {image.dtype} {image.shape}{_remedy(image)}")
     if box_yxyx is not None:
         image = _crop(image, box_yxyx)
     if policy == "center_crop":
         image = _crop(image, _central_box(image.shape[:2], size_hw))
     if policy != "letterbox":
-        return _resize(image, size_hw)
+        return _resize(image, size_hw, bgr_to_rgb=bgr_to_rgb)
     inner_hw = _inscribed(image.shape[:2], size_hw)
     top, left = (size_hw[0] - inner_hw[0]) // 2, (size_hw[1] - inner_hw[1]) // 2
     canvas = np.full((*size_hw, 3), LETTERBOX_GREY, np.uint8)
-    canvas[top : top + inner_hw[0], left : left + inner_hw[1]] = _resize(image, inner_hw)
+    canvas[top : top + inner_hw[0], left : left + inner_hw[1]] = _resize(image, inner_hw, bgr_to_rgb=bgr_to_rgb)
     return canvas
 
 
-def _resize(image: Image, size_hw: tuple[int, int]) -> Image:
+def _resize(image: Image, size_hw: tuple[int, int], *, bgr_to_rgb: bool) -> Image:
     """Halve by 2×2 (or 2×1) means while the side is twice what is wanted, which anti-aliases, then interpolate exactly."""
     height, width = size_hw
     while (tall := image.shape[0] >= 2 * height) | (wide := image.shape[1] >= 2 * width):
         halved_hw = (image.shape[0] >> tall, image.shape[1] >> wide)
         even = image[: halved_hw[0] << tall, : halved_hw[1] << wide]  # so that each mean is over whole pixels
         image = cv2.resize(even, halved_hw[::-1], interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR_EXACT), np.uint8)
+    # Each channel by itself, in integers; OpenCV's vector code takes four of them, a sixth faster than three, detour included.
+    four = cv2.resize(cv2.cvtColor(image, cv2.COLOR_BGR2BGRA), (width, height), interpolation=cv2.INTER_LINEAR_EXACT)
+    return np.asarray(cv2.cvtColor(four, cv2.COLOR_BGRA2RGB if bgr_to_rgb else cv2.COLOR_BGRA2BGR), np.uint8)
+
+
+def _remedy(image: NDArray[Any]) -> str:
+    """What to do with an array that is no picture, where it nearly is one."""
+    channels = 1 if image.ndim == 2 else image.shape[2] if image.ndim == 3 else 0
+    return {1: ": it is grey; convert it with cv2.COLOR_GRAY2BGR",
+            4: ": it has transparency; convert it with cv2.COLOR_BGRA2BGR"}.get(channels, "")
 
 
 def _crop(image: Image, box_yxyx: tuple[int, int, int, int]) -> Image:

@@ -4,106 +4,152 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 import cv2
 import numpy as np
 
+from pawlatch.camera import CameraState
 from pawlatch.classify import Prediction
-from pawlatch.decide import Consensus
+from pawlatch.decide import Verdict
 from pawlatch.door import DoorState
 from pawlatch.errors import OutputError
-from pawlatch.image import Image
+from pawlatch.gate import GateResult, Refusal
+from pawlatch.image import Image, fit
 from pawlatch.loop import Step
+from pawlatch.pen import AMBER, BLUE, GREEN, INK, RED, SOFT, TRACK, WHITE, Colour, Pen
 from pawlatch.quiet import quiet
-from pawlatch.text import put_text, text_width
 
-Colour = tuple[int, int, int]  # BGR
-
-WHITE, SOFT, INK, TRACK = (255, 255, 255), (205, 205, 205), (24, 20, 18), (90, 84, 80)
-GREEN, RED, AMBER, BLUE = (92, 158, 38), (60, 52, 190), (30, 130, 214), (214, 160, 92)
 BANDS: dict[DoorState, tuple[str, Colour]] = {
-    DoorState.UNLOCKED: ("OPEN", GREEN),
+    DoorState.STARTING: ("LOCKED, starting", AMBER),
     DoorState.LOCKED: ("LOCKED", RED),
-    DoorState.RESTING: ("LOCKED, resting", AMBER),
+    DoorState.UNLOCKED: ("OPEN", GREEN),
+    DoorState.HELD: ("HELD by a person", BLUE),
+    DoorState.LOCKOUT: ("LOCKED OUT", AMBER),
+    DoorState.FAULT: ("LOCKED, fault", AMBER),
 }
-BARS = 3
+WOULD_OPEN = ("LOCKED, would be open", BLUE)  # observing
+CAMERA_WORDS: dict[CameraState, str] = {
+    CameraState.OK: "waiting for a frame",
+    CameraState.CONNECTING: "no picture: trying to reach the camera",
+    CameraState.STALLED: "no picture: the camera is silent",
+    CameraState.FROZEN: "the camera's picture is frozen",
+    CameraState.BLACK: "the camera sees black",
+    CameraState.COVERED: "the camera is covered",
+    CameraState.MOVED: "the camera was moved",
+}
+ROWS, LOW_ROWS = 14, 4  # scores that are drawn at most, and how many of them go into the band below
+ROW, BAND, FOOT = 18.0, 40.0, 98.0  # heights
+COLUMN = 0.5  # where the scores begin, as a share of the width
+ENOUGH = 0.8  # where on the meter of evidence "enough" stands
 
 
-def draw(step: Step, *, policy: Consensus) -> Image:
-    """A copy of the step's frame, BGR, with the door's state above; who, the best scores and the reason below."""
+class Judge(Protocol):
+    """What is drawn of a policy."""
+
+    @property
+    def unlock(self) -> tuple[str, ...]:
+        """The labels that may pass."""
+
+    @property
+    def threshold(self) -> float:
+        """From which score on a frame speaks for opening."""
+
+
+def draw(step: Step, *, policy: Judge) -> Image:
+    """A copy of the step's frame, BGR: the door's state above; who, why, and each score below; a box around the subject."""
     image = step.frame.image_bgr.copy()
-    height, width = image.shape[:2]
-    pen = _Pen(image, min(height / 480, width / 640))
-    title, colour = BANDS[step.door]
-    pen.panel(0, 40, colour, opacity=0.88)
-    pen.text(title, 16, 28, 22, weight=700)
-    pen.text(clock_text(step.frame.time_s), pen.width - 16, 27, 18, right=True)
-    pen.panel(pen.height - 98, pen.height, INK, opacity=0.74)
+    pen = Pen(image)
+    if step.gate.box_yxyx is not None:
+        pen.frame(step.gate.box_yxyx, GREEN if step.verdict is not None and step.verdict.unlock else WHITE)
+    observing = step.observes and step.door is DoorState.UNLOCKED
+    _band(pen, WOULD_OPEN if observing else BANDS[step.door], step.frame.time_s, infrared=step.gate.infrared)
+    if step.gate.camera is not CameraState.OK:
+        _alarm(pen, step.gate.camera)
+    pen.panel(pen.height - FOOT, pen.height, INK, opacity=0.74)
     if step.prediction is None or step.verdict is None:
-        pen.text("nobody", 16, pen.height - 52, 30, colour=SOFT)
-        pen.text(step.gate.reason, 16, pen.height - 12, 15, colour=SOFT)
-        return image
-    end = pen.text(step.verdict.label, 16, pen.height - 52, 30, weight=700, room=pen.width * 0.32)
-    pen.text(f"{step.verdict.score:.0%}", end + 10, pen.height - 52, 20, colour=SOFT)
-    pen.text(step.verdict.reason, 16, pen.height - 12, 15, colour=SOFT, room=pen.width - 32)
-    _bars(pen, step.prediction, policy)
+        _unlooked(pen, step.gate)
+    else:
+        _judged(pen, step.prediction, step.verdict)
+        _scores(pen, step.prediction, policy)
     return image
 
 
-def _bars(pen: _Pen, prediction: Prediction, policy: Consensus) -> None:
-    """The best scores as bars; a line on those that unlock shows the threshold."""
-    left, right = pen.width * 0.66, pen.width - 62
-    for row, (label, score) in enumerate(prediction.ranked()[:BARS]):
-        base = pen.height - 78 + 21 * row
+def draw_silent(*, door: DoorState, camera: CameraState, time_s: float, size_hw: tuple[int, int] = (480, 640)) -> Image:
+    """What is shown while no frames come: the door's state, and what is wrong with the camera. BGR, (*size_hw, 3)."""
+    image = np.full((*size_hw, 3), INK, np.uint8)
+    pen = Pen(image)
+    _band(pen, BANDS[door], time_s, infrared=False)
+    pen.text(CAMERA_WORDS[camera], 16, pen.height / 2, 22, colour=SOFT, room=pen.width - 32)
+    return image
+
+
+def _band(pen: Pen, words: tuple[str, Colour], time_s: float, *, infrared: bool) -> None:
+    title, colour = words
+    pen.panel(0, BAND, colour, opacity=0.88)
+    pen.text(title, 16, 28, 22, weight=700)
+    pen.text(("infra-red  " if infrared else "") + clock_text(time_s), pen.width - 16, 27, 18, right=True)
+
+
+def _alarm(pen: Pen, camera: CameraState) -> None:
+    pen.panel(BAND, BAND + 30, AMBER, opacity=0.88)
+    pen.text(CAMERA_WORDS[camera], 16, BAND + 21, 16, weight=700)
+
+
+def _unlooked(pen: Pen, gate: GateResult) -> None:
+    """A frame that the gate kept from the model."""
+    is_empty = not gate.moved and gate.refusal in (None, Refusal.NOTHING)
+    pen.text("nobody" if is_empty else "not looked at", 16, pen.height - 52, 30, colour=SOFT)
+    pen.text(gate.reason, 16, pen.height - 12, 15, colour=SOFT, room=pen.width - 32)
+
+
+def _judged(pen: Pen, prediction: Prediction, verdict: Verdict) -> None:
+    """Who, how far the evidence has come, and the reason."""
+    name, score = verdict.label, f"{verdict.score:.0%}"
+    if prediction.is_stranger:
+        name, score = "a stranger", f"like {name} {score}"
+    end = pen.text(name, 16, pen.height - 62, 30, weight=700, room=pen.width * 0.34) + 10
+    pen.text(score, end, pen.height - 62, 20, colour=SOFT, room=max(0.0, COLUMN * pen.width - end - 10))
+    if verdict.needed > 0:
+        _meter(pen, verdict)
+    pen.text(verdict.reason, 16, pen.height - 12, 15, colour=SOFT, room=pen.width - 32)
+
+
+def _meter(pen: Pen, verdict: Verdict) -> None:
+    """The evidence, with a mark where it is enough."""
+    left, right, top = 16.0, 16 + pen.width * 0.22, pen.height - 48
+    share = min(1.0, max(0.0, ENOUGH * verdict.evidence / verdict.needed))
+    pen.bar(left, right, top, TRACK)
+    if share > 0:
+        pen.bar(left, left + (right - left) * share, top, GREEN if share >= ENOUGH else BLUE)
+    mark = left + (right - left) * ENOUGH
+    pen.box(mark - 1, top - 4, mark + 1, top + 14, WHITE)
+    pen.text(f"{verdict.policy} {verdict.evidence:.2f} of {verdict.needed:.2f}", right + 10, top + 10, 14, colour=SOFT,
+             room=COLUMN * pen.width - right - 20)
+
+
+def _scores(pen: Pen, prediction: Prediction, policy: Judge) -> None:
+    """Each score as a bar, best first; a line on those that unlock shows the threshold. Many go up the right side."""
+    ranked = prediction.ranked()
+    shown = ranked if len(ranked) <= ROWS else ranked[: ROWS - 1]
+    rows = len(shown) + (len(shown) < len(ranked))
+    column = COLUMN * pen.width
+    top = pen.height - FOOT + 6 if rows <= LOW_ROWS else pen.height - 26 - rows * ROW
+    if rows > LOW_ROWS:
+        pen.panel(top - 8, pen.height - FOOT, INK, opacity=0.74, left=column)
+    left, right = pen.width * 0.7, pen.width - 62
+    for row, (label, score) in enumerate(shown):
+        base = top + 12 + ROW * row
         unlocks = label in policy.unlock
-        pen.text(label, left - 10, base, 15, right=True, room=pen.width * 0.2)
-        pen.bar(left, right, base - 11, TRACK)
-        pen.bar(left, left + (right - left) * score, base - 11, GREEN if unlocks else BLUE)
+        pen.text(label, left - 10, base, 14, right=True, room=left - column - 20)
+        pen.bar(left, right, base - 10, TRACK)
+        pen.bar(left, left + (right - left) * score, base - 10, GREEN if unlocks else BLUE)
         if unlocks:
             mark = left + (right - left) * policy.threshold
-            pen.box(mark - 1, base - 15, mark + 1, base + 3, WHITE)
-        pen.text(f"{score:.0%}", pen.width - 16, base, 15, right=True)
-
-
-class _Pen:
-    """Draws on `image` in units of a 480-line picture, so that every size looks alike."""
-
-    def __init__(self, image: Image, scale: float) -> None:
-        self._image, self._scale = image, scale
-        self.height, self.width = image.shape[0] / scale, image.shape[1] / scale
-
-    def panel(self, top: float, bottom: float, colour: Colour, *, opacity: float) -> None:
-        """A translucent band over the whole width."""
-        band = self._image[self._px(top) : self._px(bottom)]
-        band[:] = cv2.addWeighted(band, 1 - opacity, np.full_like(band, colour), opacity, 0)
-
-    def box(self, left: float, top: float, right: float, bottom: float, colour: Colour) -> None:
-        """A filled rectangle."""
-        self._image[self._px(top) : self._px(bottom), self._px(left) : self._px(right)] = colour
-
-    def bar(self, left: float, right: float, top: float, colour: Colour) -> None:
-        """A horizontal bar with round ends."""
-        radius = self._px(5)
-        y, x0 = self._px(top) + radius, self._px(left) + radius
-        x1 = max(x0, self._px(right) - radius)
-        cv2.line(self._image, (x0, y), (x1, y), colour, 2 * radius, cv2.LINE_AA)
-
-    def text(self, text: str, x: float, base: float, size: float, *, colour: Colour = WHITE, weight: int = 400,
-             right: bool = False, room: float | None = None) -> float:
-        """A line of text from `x`, or up to it where `right`; what exceeds `room` ends in dots. Returns its end."""
-        px = max(8, self._px(size))
-        if room is not None and text_width(text, px, weight=weight) > self._px(room):
-            while text and text_width(text + "...", px, weight=weight) > self._px(room):
-                text = text[:-1]
-            text = text.rstrip() + "..."
-        width = text_width(text, px, weight=weight)
-        start_xy = (self._px(x) - (width if right else 0), self._px(base))
-        put_text(self._image, text, start_xy, colour, px, weight=weight)
-        return x + (0 if right else width / self._scale)
-
-    def _px(self, units: float) -> int:
-        return round(units * self._scale)
+            pen.box(mark - 1, base - 13, mark + 1, base + 3, WHITE)
+        pen.text(f"{score:.0%}", pen.width - 16, base, 14, right=True)
+    if len(shown) < len(ranked):
+        pen.text(f"+{len(ranked) - len(shown)} more", pen.width - 16, top + 12 + ROW * len(shown), 14, colour=SOFT, right=True)
 
 
 def clock_text(time_s: float) -> str:
@@ -135,13 +181,15 @@ class ClipWriter:
     def write(self, frame_bgr: Image, time_s: float) -> None:
         """Append `frame_bgr` (H, W, 3), uint8, as often as it takes to bring the clip's length to `time_s`.
 
+        A frame of another size than the first, as when a camera changes its resolution, gets grey bars.
+
         Raises:
-            OutputError: the place cannot be written to, or the frame has another size than the first.
+            OutputError: the place cannot be written to.
         """
         if self._writer is None:
-            self._writer, self._first_s, self._size_hw = self._open(frame_bgr), time_s, frame_bgr.shape[:2]
+            self._writer, self._first_s, self._size_hw = self._open(frame_bgr), time_s, _size_hw(frame_bgr)
         if frame_bgr.shape[:2] != self._size_hw:
-            raise OutputError(f"a clip's frames must be of one size, {self._size_hw}, got {frame_bgr.shape[:2]}")
+            frame_bgr = fit(frame_bgr, self._size_hw, policy="letterbox")
         due = round((time_s - self._first_s) * self._fps) + 1
         for _ in range(self._written, due):
             self._writer.write(frame_bgr)
@@ -191,3 +239,7 @@ class ClipWriter:
     def _release(self) -> None:
         if self._writer is not None:
             self._writer.release()
+
+
+def _size_hw(image: Image) -> tuple[int, int]:
+    return image.shape[0], image.shape[1]

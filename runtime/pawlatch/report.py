@@ -15,7 +15,10 @@ from pawlatch.image import Image
 
 @dataclass(frozen=True, eq=False)
 class VisitRow:
-    """One visit as a person wants to read it. `came` is the truth where it is known; `picture_bgr` shows the moment."""
+    """One visit as a person wants to read it. `came` is the truth where it is known; `picture_bgr` shows the moment.
+
+    `when` is its time of day, where it was no clip's; a door that was not `armed` only would have opened.
+    """
 
     came: str
     start_s: float
@@ -25,11 +28,15 @@ class VisitRow:
     reason: str
     time_to_unlock_s: float | None
     picture_bgr: Image | None = None
+    when: str = ""
+    armed: bool = True
 
     @property
     def door(self) -> str:
         """What the door did."""
-        return "opened" if self.unlocked else "stayed shut"
+        if not self.unlocked:
+            return "stayed shut"
+        return "opened" if self.armed else "would have opened"
 
 
 def render_visits(rows: Sequence[VisitRow]) -> str:
@@ -55,7 +62,7 @@ def render_page(*, title: str, summary: str, rows: Sequence[VisitRow], clip: str
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{escape(title)}</title><style>{STYLE}</style></head><body>
 <h1>{escape(title)}</h1><p class="summary">{escape(summary)}</p>
-<h2>Visits</h2><div class="visits">{"".join(map(_visit, rows))}</div>{video}
+<h2>Visits</h2><div class="visits">{"".join(map(visit_card, rows))}</div>{video}
 <h2>Parity: does the small model decide as the large one did?</h2><pre>{escape(parity)}</pre>
 <h2>Training</h2><div class="figures">{figures}</div>
 <h2>Next</h2><pre>{escape(chr(10).join(commands))}</pre>
@@ -63,13 +70,14 @@ def render_page(*, title: str, summary: str, rows: Sequence[VisitRow], clip: str
 """
 
 
-def _visit(row: VisitRow) -> str:
+def visit_card(row: VisitRow) -> str:
+    """A visit as a card, HTML."""
     alt = escape(f"{row.came} at the door")
     picture = "" if row.picture_bgr is None else f'<img alt="{alt}" src="{_embed_jpeg(row.picture_bgr)}">'
     after = "" if row.time_to_unlock_s is None else f" after {row.time_to_unlock_s:.1f} s"
     kind = "opened" if row.unlocked else "shut"
     return (
-        f'<article class="{kind}">{picture}<div><b>{escape(row.came)}</b> at {row.start_s:.1f} s<br>'
+        f'<article class="{kind}">{picture}<div><b>{escape(row.came)}</b> {escape(row.when) or f"at {row.start_s:.1f} s"}<br>'
         f'<span class="door">{row.door}{after}</span><br><small>{escape(row.reason)}</small></div></article>'
     )
 

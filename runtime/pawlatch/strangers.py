@@ -55,6 +55,8 @@ class StrangerModel:
             raise ModelCardError(f"a stranger threshold must lie between 0 and 2, got {self.threshold}; train again")
         object.__setattr__(self, "_rows", self.basis * self.scale[:, np.newaxis])
         object.__setattr__(self, "_starts", np.cumsum((0, *self.ranks[:-1])))
+        object.__setattr__(self, "_named", [i for i, label in enumerate(self.labels) if label != OTHER])
+        object.__setattr__(self, "_other", [i for i, label in enumerate(self.labels) if label == OTHER])
 
     @classmethod
     def from_card(cls, card: ModelCard, variant: str) -> Self | None:
@@ -107,20 +109,22 @@ class StrangerModel:
                 "train and convert again"
             )
         rows: NDArray[np.float32] = self.__dict__["_rows"]
-        along = (z.astype(np.float32) @ rows.T).astype(np.float64) ** 2
-        return np.asarray(np.add.reduceat(along, self.__dict__["_starts"], axis=-1))
+        along = z.astype(np.float32) @ rows.T
+        return np.asarray(np.add.reduceat(np.square(along, dtype=np.float64), self.__dict__["_starts"], axis=-1))
 
     def scores(self, embeddings: ArrayLike) -> NDArray[np.float64]:
         """How strange each embedding (..., d) is, 0 to 2: one number each; NaN for an embedding that is not finite."""
         shares = self.shares(embeddings)
-        is_other = np.array([label == OTHER for label in self.labels])
-        named = shares[..., ~is_other].max(axis=-1)
-        other = shares[..., is_other].max(axis=-1, initial=0.0)
+        named = shares[..., self.__dict__["_named"]].max(axis=-1)
+        other = shares[..., self.__dict__["_other"]].max(axis=-1, initial=0.0)
         return np.asarray(1 - named + np.maximum(0.0, other - named))
 
     def score(self, embedding: NDArray[np.float32]) -> float:
-        """How strange one embedding (d,) is."""
-        return float(self.scores(embedding))
+        """How strange one embedding (d,) is: as `scores`, but in Python's float64, which for so few numbers takes less time."""
+        shares = self.shares(embedding).tolist()
+        named = max(shares[i] for i in self.__dict__["_named"])
+        other = max((shares[i] for i in self.__dict__["_other"]), default=0.0)
+        return float(1 - named + max(0.0, other - named))
 
     def is_stranger(self, embedding: NDArray[np.float32]) -> bool:
         """Whether it is none of the named labels; so is what cannot be judged (zeros, NaN)."""
@@ -133,7 +137,11 @@ class StrangerModel:
 
 def compressed(embeddings: ArrayLike) -> NDArray[np.float64]:
     """The fourth root of each feature with its sign, brought to length 1; zeros stay zeros."""
-    e = np.asarray(embeddings, np.float64)
-    z = np.copysign(np.sqrt(np.sqrt(np.abs(e))), e)
-    length = np.linalg.norm(z, axis=-1, keepdims=True)
-    return np.asarray(z / np.where(length == 0, 1.0, length))
+    e = np.asarray(embeddings)
+    z: NDArray[np.float64] = np.abs(e, dtype=np.float64)
+    np.sqrt(z, out=z)
+    np.sqrt(z, out=z)
+    np.copysign(z, e, out=z)
+    length = np.sqrt(np.add.reduce(z * z, axis=-1, keepdims=True))
+    z /= length + (length == 0)
+    return z

@@ -35,12 +35,12 @@ def bgr(replace: Replace) -> None:
 def unit_scale(replace: Replace) -> None:
     """Pixels become [0, 1] where the graph was made for [-1, 1]: what 0..255 becomes if only its upper half is used."""
     honest = image._resize
-    replace(image, "_resize", lambda picture, size_hw: (honest(picture, size_hw) / 2 + 127.5).astype(np.uint8))
+    replace(image, "_resize", lambda picture, size_hw, **how: (honest(picture, size_hw, **how) / 2 + 127.5).astype(np.uint8))
 
 
 def nearest(replace: Replace) -> None:
     """Every n-th pixel, without the means of those between."""
-    replace(image, "_resize", lambda picture, hw: cv2.resize(picture, hw[::-1], interpolation=cv2.INTER_NEAREST))
+    replace(image, "_resize", lambda picture, hw, **how: cv2.resize(picture, hw[::-1], interpolation=cv2.INTER_NEAREST))
 
 
 def no_exif(replace: Replace) -> None:

@@ -150,7 +150,7 @@ def test_two_conversions_gave_two_int8_files_and_both_are_kept(twice: Twice) -> 
     old, new = ((folder / CARD_NAME).read_text() for folder in (twice.old, twice.new))
     assert len(named_by(old, new)) == 3  # one float32
     assert {path.name for path in twice.new.iterdir()} == {
-        CARD_NAME, PREVIOUS, "parity.json", "parity.html", *named_by(old, new),
+        CARD_NAME, PREVIOUS, "parity.json", "parity.html", "selftest", *named_by(old, new),
     }
     assert (twice.new / PREVIOUS).read_text() == old
 
@@ -229,7 +229,7 @@ def test_at_any_operation_of_the_first_promotion_there_is_no_half_bundle(twice: 
         if (edge / CARD_NAME).exists():
             assert_whole_and_usable(edge)
         promote(edge, *twice.promotion.arguments)
-        names = {CARD_NAME, "parity.json", "parity.html", *named_by(twice.promotion.card.to_json())}
+        names = {CARD_NAME, "parity.json", "parity.html", "selftest", *named_by(twice.promotion.card.to_json())}
         assert {path.name for path in edge.iterdir()} == names
 
 
@@ -280,7 +280,7 @@ def test_the_command_killed_leaves_the_last_good_bundle(
     assert json.loads(after)["files"] == old["files"]
     previous = [(edge / PREVIOUS).read_text()] if (edge / PREVIOUS).exists() else []
     assert {path.name for path in edge.iterdir()} - {PREVIOUS} == {
-        CARD_NAME, "parity.json", "parity.html", *named_by(after, *previous),
+        CARD_NAME, "parity.json", "parity.html", "selftest", *named_by(after, *previous),
     }
     assert {path.name for path in model.iterdir()} == {path.name for path in pristine.iterdir()} | {"edge"}
 

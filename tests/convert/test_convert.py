@@ -47,7 +47,7 @@ def test_the_bundle_is_whole(converted: Path, result: ParityResult) -> None:
         assert entry.sha256[:8] in entry.name
         assert (edge / entry.name).stat().st_size == entry.bytes
     assert {path.name for path in edge.iterdir()} == {
-        "pawlatch.json", "parity.json", "parity.html", *(entry.name for entry in card.files.values()),
+        "pawlatch.json", "parity.json", "parity.html", "selftest", *(entry.name for entry in card.files.values()),
     }
     assert json.loads((edge / "parity.json").read_text()) == json.loads(json.dumps(result.to_dict()))
     assert card.threshold("float32") == card.threshold("saved_model") == 0.6

@@ -21,7 +21,7 @@ from pawlatch_convert.savedmodel import SavedModel
 
 
 def contents(folder: Path) -> dict[str, str]:
-    return {path.name: sha256(path) for path in folder.iterdir()}
+    return {str(path.relative_to(folder)): sha256(path) for path in folder.rglob("*") if path.is_file()}
 
 
 def fade_calibration(model_dir: Path) -> None:

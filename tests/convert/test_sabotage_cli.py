@@ -154,12 +154,12 @@ def test_unsabotaged_it_is_green(subject: Subject, run: Run, tmp_path: Path) -> 
     status, parity = run("none", *CONVERT, "-o", tmp_path / "edge", subject.model)
     assert (status, reasons(parity)) == (0, {"float32": set(), "int8": set()})
     assert read_card(tmp_path / "edge").files == read_card(subject.model / "edge").files  # byte for byte, each time
-    before = {path.name: path.read_bytes() for path in (subject.model / "edge").iterdir()}
+    before = {path.name: path.read_bytes() for path in (subject.model / "edge").rglob("*.*")}
     status, again = run("none", "--verify", subject.model)
     assert (status, reasons(again)) == (0, {"float32": set(), "int8": set()})
     measured = [[entry["comparison"] for entry in of["variants"]] for of in (parity, again)]
     assert measured[0] == measured[1]
-    assert {path.name: path.read_bytes() for path in (subject.model / "edge").iterdir()} == before
+    assert {path.name: path.read_bytes() for path in (subject.model / "edge").rglob("*.*")} == before
     for variant in ("float32", "int8"):
         status, alone = run("none", "--verify", subject.file(variant), subject.model)
         assert (status, reasons(alone)) == (0, {variant: set()})

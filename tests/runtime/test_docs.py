@@ -1,4 +1,4 @@
-"""The README speaks of what there is: every subcommand, and no option that does not exist."""
+"""README and docs speak of what there is: every subcommand, and no option that does not exist."""
 
 import re
 import subprocess
@@ -9,8 +9,10 @@ import pytest
 
 from pawlatch.cli import COMMANDS
 
-README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
-CODE = "\n".join(re.findall(r"```\n(.*?)```", README, re.DOTALL))
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [README, *(page.read_text(encoding="utf-8") for page in sorted((ROOT / "docs").glob("*.md")))]
+CODE = "\n".join(code for page in PAGES for code in re.findall(r"```\n(.*?)```", page, re.DOTALL))
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -19,7 +21,7 @@ def test_every_command_stands_in_the_readme(name):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_option_in_the_readme_exists(name):
+def test_every_option_in_the_docs_exists(name):
     if COMMANDS[name].extra == "convert":
         pytest.importorskip("tensorflow", reason="needs the convert extra")
     lines = re.findall(rf"^(?:pawlatch )?{name} (.*?)(?:#|$)", CODE, re.MULTILINE)

@@ -206,7 +206,85 @@ def test_a_box_is_cropped_before_it_shrinks():
         fit(image, (48, 48), box_yxyx=(10, 10, 10, 90))
 
 
-@pytest.mark.parametrize("wrong", [np.zeros((9, 9), np.uint8), np.zeros((9, 9, 4), np.uint8), np.zeros((9, 9, 3), np.float32)])
-def test_fit_refuses_what_is_no_picture(wrong):
-    with pytest.raises(ImageError, match="uint8 picture of shape"):
+@pytest.mark.parametrize(("wrong", "words"), [
+    (np.zeros((9, 9), np.uint8), r"got uint8 \(9, 9\): it is grey; convert it with cv2\.COLOR_GRAY2BGR"),
+    (np.zeros((9, 9, 1), np.uint8), r"got uint8 \(9, 9, 1\): it is grey"),
+    (np.zeros((9, 9, 4), np.uint8), r"got uint8 \(9, 9, 4\): it has transparency; convert it with cv2\.COLOR_BGRA2BGR"),
+    (np.zeros((9, 9, 2), np.uint8), r"got uint8 \(9, 9, 2\)$"),
+    (np.zeros((9, 9, 3), np.float32), r"got float32 \(9, 9, 3\)$"),
+    (np.zeros((0, 9, 3), np.uint8), r"got uint8 \(0, 9, 3\)$"),
+    (np.zeros(9, np.uint8), r"got uint8 \(9,\)$"),
+])  # fmt: skip
+def test_fit_refuses_what_is_no_picture(wrong, words):
+    with pytest.raises(ImageError, match=rf"expected a uint8 picture of shape \(H, W, 3\), {words}"):
         fit(wrong, (8, 8))
+
+
+# ------------------------------------------------------------------------------ the same bits on every machine, for ever
+
+
+def halved(image, *, tall, wide):
+    """Means of whole pixels in integers: ties upward where 2×2 are joined, to even where 2×1 or 1×2 are."""
+    sums = image[: image.shape[0] >> tall << tall, : image.shape[1] >> wide << wide].astype(int)
+    sums = sums[0::2] + sums[1::2] if tall else sums
+    sums = sums[:, 0::2] + sums[:, 1::2] if wide else sums
+    return ((sums + 2) >> 2 if tall and wide else (sums + (sums >> 1 & 1)) >> 1).astype(np.uint8)
+
+
+def taps(given, wanted):
+    """Which two pixels each wanted one lies between, and the second's weight in 1/256."""
+    at = (np.arange(wanted) + 0.5) * (given / wanted) - 0.5
+    low = np.floor(at).astype(int)
+    return np.clip(low, 0, given - 1), np.clip(low + 1, 0, given - 1), np.rint((at - low) * 256).astype(int)
+
+
+def stretched(image, size_hw):
+    """What `fit` promises, in NumPy's integers alone."""
+    while (tall := image.shape[0] >= 2 * size_hw[0]) | (wide := image.shape[1] >= 2 * size_hw[1]):
+        image = halved(image, tall=tall, wide=wide)
+    top, bottom, down = taps(image.shape[0], size_hw[0])
+    left, right, across = taps(image.shape[1], size_hw[1])
+    wide_rows = image.astype(int)
+    rows = wide_rows[:, left] * (256 - across)[:, None] + wide_rows[:, right] * across[:, None]
+    sums = rows[top] * (256 - down)[:, None, None] + rows[bottom] * down[:, None, None]
+    return ((sums + (1 << 15)) >> 16).astype(np.uint8)
+
+
+def random_sizes(count):
+    rng = np.random.default_rng(count)
+    sides = np.exp(rng.uniform(0, np.log((700, 700, 260, 260)), (count, 4))).round().astype(int)
+    return [((height, width), (224, 224) if i % 3 == 0 else (tall, wide)) for i, (height, width, tall, wide) in enumerate(sides.tolist())]
+
+
+@pytest.mark.parametrize(("shape_hw", "size_hw"), [
+    ((480, 640), (224, 224)), ((720, 1280), (224, 224)), ((1081, 1919), (96, 96)), ((1, 1), (5, 3)), ((7, 500), (3, 3)), *random_sizes(40),
+])  # fmt: skip
+def test_fit_is_integer_arithmetic_to_the_last_bit(shape_hw, size_hw):
+    image = RNG.integers(0, 256, (*shape_hw, 3), np.uint8)
+    expected = stretched(image, size_hw)
+    assert np.array_equal(fit(image, size_hw, policy="stretch"), expected)
+    swapped = fit(image[..., ::-1], size_hw, policy="stretch")  # the colour order does not matter, nor do strides
+    assert np.array_equal(swapped[..., ::-1], expected)
+
+
+def test_crops_and_borders_are_integers_too():
+    image = RNG.integers(0, 256, (301, 533, 3), np.uint8)
+    box = (17, 101, 290, 374)
+    assert np.array_equal(fit(image, (96, 96), policy="stretch", box_yxyx=box), stretched(image[17:290, 101:374], (96, 96)))
+    assert np.array_equal(fit(image, (96, 64)), stretched(image[:, 166:367], (96, 64)))
+    boxed = fit(image, (96, 96), policy="letterbox")
+    assert np.array_equal(boxed[21:75], stretched(image, (54, 96)))
+    assert (boxed[:21] == 128).all()
+    assert (boxed[75:] == 128).all()
+
+
+@pytest.mark.parametrize("policy", FIT_POLICIES)
+def test_a_cameras_bgr_becomes_rgb_on_the_way_and_nothing_else_changes(policy):
+    image = RNG.integers(0, 256, (133, 301, 3), np.uint8)
+    assert np.array_equal(fit(image, (64, 96), policy=policy, bgr_to_rgb=True), fit(image, (64, 96), policy=policy)[..., ::-1])
+
+
+def test_the_reference_would_notice_another_interpolation(monkeypatch):
+    monkeypatch.setattr(cv2, "INTER_LINEAR_EXACT", cv2.INTER_CUBIC)
+    image = photo()
+    assert not np.array_equal(fit(image, (96, 96), policy="stretch"), stretched(image, (96, 96)))

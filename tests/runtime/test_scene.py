@@ -59,6 +59,18 @@ def test_a_list_of_names_and_options_is_a_scene():
     assert clip == Scene(2.5, (480, 640), "mixed", (SceneVisit(OWN, 0, 4), SceneVisit(CAT, 8, 12)), 12, 7)
 
 
+@pytest.mark.parametrize(("who", "size", "tall"), [(OWN, 0.1, 0.1), (OWN, 0.5, 0.5), (CAT, 0.3, 0.2)])
+def test_an_animal_is_as_high_as_the_size_says(who, size, tall):
+    shown = frames(small(f"{who},{EMPTY}?fps=10&size={size}")).astype(float)
+    rows, _ = np.nonzero(np.abs(shown[11] - shown[40:].mean(axis=0)).max(axis=2) > 45)  # it stands, and does not sit yet
+    assert (rows.max() - rows.min()) / SMALL_HW[0] == pytest.approx(tall, abs=0.07)
+
+
+def test_the_size_of_the_picture_is_an_option():
+    clip = Scene.parse("own?hw=180x320")
+    assert next(iter(clip.frames()))[1].shape == (180, 320, 3)
+
+
 def test_times_and_number_of_frames_are_those_of_the_script():
     times = [time_s for time_s, _ in small("own,empty,other?fps=5").frames()]
     assert times == [k / 5 for k in range(60)]
@@ -121,6 +133,9 @@ def test_the_own_dog_keeps_its_coat_between_visits():
         ("demo?fps=0", "1 to 60"),
         ("demo?fps=nan", "1 to 60"),
         ("demo?fps=", "1 to 60"),
+        ("demo?size=0.02", "size is a number from 0.03 to 0.6"),
+        ("demo?size=nan", "size is a number from 0.03 to 0.6"),
+        ("demo?hw=10x640", "HEIGHTxWIDTH from 64 to 4096"),
     ],
 )
 def test_a_spec_that_is_no_scene_says_the_rule_what_came_and_a_remedy(spec, rule):

@@ -96,7 +96,7 @@ class _Run:
                 save_formats(network, folder, options.save)
             judged = self._judge(data, served, said, temperature)
             with self._timed("strangers and rates"):
-                trust = self._assess(data, judged, said, temperature, network, material, fitted)
+                trust = self._assess(data, judged, said, temperature, network, material, fitted, served)
             name = options.name or "-".join(options.unlock) or self.photos.resolve().name
             card = Outcome(
                 name, options.unlock, recipe, options.folds, data, network.backbone, fitted, judged, trust, self.history,
@@ -127,13 +127,14 @@ class _Run:
         )
 
     def _assess(self, data: Dataset, judged: Judged, said: OutOfFold, temperature: float, network: Network, material: Material,
-                fitted: Fitted) -> Trust:
+                fitted: Fitted, served: Served) -> Trust:
         """What may be promised. Of frozen features, all photos with views can know a stranger: none of them shaped any."""
         tuned = fitted.kept == "fine-tuned"
         return assess(data, judged, said, temperature, unlock=self.options.unlock,
                       embed=lambda photos, view: predict(network, material, photos, kept=fitted.kept, view=view)[1],
+                      score=lambda images: served(images)[0],
                       known=data.splits.fit if tuned else material.features.varied.tolist(), fine_tuned=tuned,
-                      max_false_unlock=self.options.max_false_unlock)
+                      max_false_unlock=self.options.max_false_unlock, seed=self.recipe.seed)
 
     def _open_backbone(self) -> Backbone:
         options = self.options

@@ -14,6 +14,7 @@ from pawlatch_train.calibrate import softmax
 from pawlatch_train.dataset import Dataset, balanced
 from pawlatch_train.fit import Indices
 from pawlatch_train.folds import OutOfFold
+from pawlatch_train.infrared import MOST_PHOTOS, Lit, Score, infrared_point
 from pawlatch_train.judged import Judged
 from pawlatch_train.operating import OperatingPoint, choose_threshold, cross_fitted, measure
 from pawlatch_train.report import StrangerRow
@@ -38,6 +39,7 @@ class Trust:
     ece_before: float | None
     ece_after: float | None
     point: OperatingPoint | None
+    infrared: dict[str, Any]
     strangers: list[StrangerRow]
     strangers_note: str
     stranger_statistics: dict[str, Any]
@@ -45,12 +47,12 @@ class Trust:
     @property
     def sentences(self) -> list[str]:
         """Of the operating point, for a person."""
-        return self.point.sentences if self.point else []
+        return [*self.point.sentences, *([self.infrared["sentence"]] if self.infrared else [])] if self.point else []
 
     @property
     def operating_point(self) -> dict[str, Any]:
         """For the card."""
-        return self.point.for_card() if self.point else {}
+        return {**self.point.for_card(), **({"infrared": self.infrared} if self.infrared else {})} if self.point else {}
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -74,20 +76,32 @@ class Trust:
 
 
 def assess(data: Dataset, judged: Judged, said: OutOfFold, temperature: float, *, unlock: Sequence[str], embed: Embed,
-           known: Sequence[int], fine_tuned: bool, max_false_unlock: float) -> Trust:
+           score: Score, known: Sequence[int], fine_tuned: bool, max_false_unlock: float, seed: int) -> Trust:
     """Choose the operating point by what was `said` of the photos that choose, and count it on the `judged` ones.
+
+    `score` gives the calibrated scores of fitted pixels, by the model as it was saved.
 
     `known` are the photos that the stranger statistics are made of: those that trained and, where nothing below the head has
     learned from photos, those that chose as well. `fine_tuned`: the backbone too has learned from them.
     """
-    point = _operating_point(data, judged, said, temperature, [data.labels.index(label) for label in unlock], max_false_unlock)
+    opens = [data.labels.index(label) for label in unlock]
+    point = _operating_point(data, judged, said, temperature, opens, max_false_unlock)
+    night = infrared_point(_lit(data, said.photos, seed), _lit(data, data.splits.held_out, seed), score, labels=data.labels,
+                           unlock=opens, max_false_unlock=max_false_unlock, seed=seed) if opens else {}
     has_judged = len(judged) > 0
     statistics, rows = _strangers(data, embed, known, said)
     note = "" if not rows else FLATTERED if fine_tuned else EXACT
     return Trust(
         temperature, expected_calibration_error(judged.raw_scores, judged.targets) if has_judged else None,
-        expected_calibration_error(judged.scores, judged.targets) if has_judged else None, point, rows, note, statistics,
+        expected_calibration_error(judged.scores, judged.targets) if has_judged else None, point, night, rows, note, statistics,
     )
+
+
+def _lit(data: Dataset, photos: Sequence[int] | Indices, seed: int) -> Lit:
+    """At most MOST_PHOTOS of them, labels alike."""
+    given = [int(photo) for photo in photos]
+    some = np.array(balanced(data, given, most=MOST_PHOTOS, seed=seed) if given else [], np.int64)
+    return Lit(data.images(some), data.targets[some], data.check.groups[some])
 
 
 def _operating_point(data: Dataset, judged: Judged, said: OutOfFold, temperature: float, unlock: list[int],

@@ -26,7 +26,7 @@ from pawlatch import cli, overlay, scene
 from pawlatch.camera import Frame, open_camera
 from pawlatch.card import ModelCard, read_card
 from pawlatch.classify import Classifier
-from pawlatch.decide import Consensus
+from pawlatch.decide import policy_from_card
 from pawlatch.door import Door
 from pawlatch.errors import OutputError, PawlatchError, PhotosError
 from pawlatch.files import new_folder, require_absent, write_atomic
@@ -131,26 +131,33 @@ def _drawn_clip(seed: int, *, paced: bool) -> tuple[list[Segment], Iterator[Fram
 
 
 def _photo_clip(model: Path, card: ModelCard) -> tuple[list[Segment], Iterator[Frame]]:
-    """Held-out photos as visits: each drifts before the camera for a while, with a dark pause between."""
+    """Held-out photos as visits to a drawn porch: each drifts before the camera for a while."""
     held_out = list_splits(model / "assets.extra" / "heldout")[""]
     random.Random(0).shuffle(held_out)
     own = [photo for photo in held_out if photo.label in card.unlock]
     others = [photo for photo in held_out if photo.label not in card.unlock]
     shown = [photo for pair in zip_longest(own, others) for photo in pair if photo is not None][:SHOWN_PHOTOS]
     segments = [
-        Segment(photo.label, i * (SHOWN_S + GAP_S), i * (SHOWN_S + GAP_S) + SHOWN_S, photo.label in card.unlock)
+        Segment(photo.label, GAP_S + i * (SHOWN_S + GAP_S), (i + 1) * (SHOWN_S + GAP_S), photo.label in card.unlock)
         for i, photo in enumerate(shown)
     ]
 
+    rng = np.random.default_rng(0)
+    porch = scene.draw(rng, scene.EMPTY, light="day", size_hw=(480, 480))[..., ::-1].astype(np.int16)
+
+    def empty() -> Iterator[Image]:
+        for _ in range(round(GAP_S * CLIP_FPS)):  # without a camera's noise it would count as frozen
+            yield np.clip(porch + rng.integers(-2, 3, porch.shape), 0, 255).astype(np.uint8)
+
     def images() -> Iterator[Image]:
         for photo in shown:
+            yield from empty()
             still = np.ascontiguousarray(fit(read_image(photo.path), (480, 480), policy=card.input.fit)[..., ::-1])
             for i in range(round(SHOWN_S * CLIP_FPS)):
                 margin = round(1.2 * i)  # a slow zoom: a still picture is no motion
                 inner = (margin, margin, 480 - margin, 480 - margin)
                 yield fit(still, (480, 480), policy="stretch", box_yxyx=inner)
-            for _ in range(round(GAP_S * CLIP_FPS)):
-                yield np.full((480, 480, 3), 20, np.uint8)
+        yield from empty()
 
     return segments, (Frame(index / CLIP_FPS, image, index) for index, image in enumerate(images()))
 
@@ -158,7 +165,7 @@ def _photo_clip(model: Path, card: ModelCard) -> tuple[list[Segment], Iterator[F
 def _watch(model: Path, frames: Iterator[Frame], segments: Sequence[Segment], clip: Path) -> list[VisitRow]:
     """The camera loop, with the recording latch; every frame is annotated into the clip."""
     classifier = Classifier(model)
-    policy = Consensus.from_card(classifier.card, classifier.variant)
+    policy = policy_from_card(classifier.card, classifier.variant)
     clock = ClipClock()
     visits: list[Visit] = []
     latch = RecordingLatch(clock=clock)

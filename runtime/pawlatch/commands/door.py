@@ -1,161 +1,286 @@
-"""`pawlatch run`, the door itself, and `pawlatch replay`, what it would have done."""
+"""`pawlatch run`: the door itself."""
 
 from __future__ import annotations
 
 import argparse
-import json
+import dataclasses
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import get_args
 
-from pawlatch.camera import clip_name, open_camera, open_clip
+from pawlatch.camera import CameraState, open_camera
 from pawlatch.classify import Classifier
 from pawlatch.commands.arguments import positive, whole
-from pawlatch.decide import Consensus
-from pawlatch.door import Door
-from pawlatch.errors import OutputError
-from pawlatch.latch import open_latch
+from pawlatch.commands.visits import headline, visit_line
+from pawlatch.config import Config, read_config
+from pawlatch.decide import POLICIES, Policy, policy_from_card, policy_to_json
+from pawlatch.door import Cause, Door, Transition
+from pawlatch.errors import EngineError, PawlatchError
+from pawlatch.gate import Gate
+from pawlatch.journal import Journal, Setting
+from pawlatch.latch import RecordingLatch, latch_options, open_latch
+from pawlatch.ledger import Ledger
 from pawlatch.loop import Step, Watch, signals
-from pawlatch.overlay import ClipWriter, clock_text, draw
-from pawlatch.replay import ClipClock, ClipReplay, replay_clip
+from pawlatch.model import cache_folder, open_model
+from pawlatch.overlay import ClipWriter, clock_text, draw, draw_silent
+from pawlatch.replay import ClipClock
+from pawlatch.rules import Mode, arming_doubts, check_labels
+from pawlatch.selftest import selftest_once
+from pawlatch.sensors import open_sensors
+from pawlatch.service import Notifier
+from pawlatch.show import Show, show_address
+from pawlatch.swap import ModelSlot
 from pawlatch.visit import Visit
+
+Clock = Callable[[], float]
+
+QUIET = (Cause.STARTED, Cause.VERDICT, Cause.TIME, Cause.STOP, Cause.END, Cause.EXCEPTION, Cause.RELOAD, Cause.REQUEST)
+
+
+@dataclass(frozen=True, eq=False)
+class _Mind:
+    """What decides: a model and its policy."""
+
+    classifier: Classifier
+    policy: Policy
+
+    @classmethod
+    def of(cls, classifier: Classifier, config: Config) -> _Mind:
+        """Raises PawlatchError where the model does not go with the settings."""
+        check_labels(config.door.labels, classifier.card.labels)
+        return cls(classifier, policy_from_card(classifier.card, classifier.variant, config.decision))
+
+    @classmethod
+    def opened(cls, config: Config) -> _Mind:
+        """Raises PawlatchError where the model does not open, fails its self-test, or does not go with the settings."""
+        classifier = open_model(config.model)
+        report = selftest_once(classifier, state=cache_folder() / "selftest.json")
+        if not report.ok:
+            raise EngineError(str(report))
+        return cls.of(classifier, config)
 
 
 def run(argv: list[str]) -> int:
-    """Watch a camera and work the latch until the source ends, or SIGTERM or SIGINT comes."""
-    parser = _parser("run", "Watch a camera and open the door for the animals that may pass.")
-    parser.add_argument("--camera", default="0", metavar="URI",
-                        help="0 (default), /dev/video0, rtsp://…, http://…, clip.mp4, a folder of pictures, scene:demo")
-    parser.add_argument("--latch", default="log", metavar="URI", help="log (default): moves nothing, tells what would")
-    parser.add_argument("--fast", action="store_true", help="do not wait for a clip's own time; each frame in turn")
-    parser.add_argument("--unlock-s", type=positive, default=5.0, metavar="S",
-                        help="how long the door stays open; up to three times that while the animal stays (default 5)")
-    parser.add_argument("--record", type=Path, metavar="CLIP.webm", help="keep what was seen, verdicts drawn in")
-    args = parser.parse_args(argv)
-    clock = ClipClock() if args.fast else _stopwatch()
-    with (
-        closing(open_latch(args.latch, clock=clock)) as latch,
-        Door(latch, clock=clock, unlock_s=args.unlock_s) as door,
-    ):
-        classifier = Classifier(args.bundle, variant=args.variant, threads=args.threads)
-        policy = Consensus.from_card(classifier.card, classifier.variant)
+    """Watch a camera and work the latch until the source ends, or SIGTERM or SIGINT comes.
+
+    SIGHUP locks, reads the settings and the model again, and goes on; where they are bad, with the old ones.
+    """
+    args = _arguments(argv)
+    config = _settings(args)
+    clock: Clock = ClipClock() if args.fast else _stopwatch()
+    with Notifier.from_environment() as notifier, ExitStack() as held:
+        mind: _Mind | None = None
+        show: Show | None = None
+        while True:
+            with _locked_door(config, args, clock) as (door, ledger):
+                mind = mind or _Mind.opened(config)
+                show = show or _opened_show(config, held)
+                session = _Session(config, mind, door, ledger, clock=clock, notifier=notifier, show=show)
+                session.watch(paced=not args.fast, wait=args.config is not None, record=args.record)
+            if not session.is_to_begin_again:
+                notifier.stopping()
+                return 0
+            notifier.reloading()
+            config, mind = _read_again(args, config, mind)
+
+
+@contextmanager
+def _locked_door(config: Config, args: argparse.Namespace, clock: Clock) -> Iterator[tuple[Door, Ledger | None]]:
+    """A door that is locked before anything else is opened, and locked again however it is left."""
+    with ExitStack() as stack:
+        latch = stack.enter_context(closing(open_latch(config.latch, clock=clock)))
+        latch.lock()
+        ledger = None
+        if latch.is_real or args.config or args.journal:
+            journal = stack.enter_context(Journal(config.journal, clock=clock))
+            for notice in journal.notices:
+                _say(notice)
+            ledger = Ledger(journal)
+        sensors = stack.enter_context(open_sensors(config.door.sensors))
+
+        def moved(transition: Transition) -> None:
+            _tell(transition)
+            if ledger is not None:
+                ledger.journal.transition(transition)
+
+        door = stack.enter_context(Door(
+            latch, options=config.door, clock=clock, on_transition=moved, on_unlock=ledger.unlocking if ledger else None,
+            passage=sensors.passage, reed=sensors.reed,
+        ))
+        yield door, ledger
+    if isinstance(door.driven, RecordingLatch):
+        _say(f"latch: {door.driven}")
+
+
+class _Session:
+    """One run of the loop under one set of settings."""
+
+    def __init__(self, config: Config, mind: _Mind, door: Door, ledger: Ledger | None, *, clock: Clock, notifier: Notifier,
+                 show: Show | None) -> None:
+        self.is_to_begin_again = False
+        self._config, self._mind, self._door, self._ledger = config, mind, door, ledger
+        self._clock, self._notifier, self._show = clock, notifier, show
+
+    def watch(self, *, paced: bool, wait: bool, record: Path | None) -> None:
+        """Work the door until the camera ends, or a signal comes."""
+        config, clock = self._config, self._clock
         with (
-            open_camera(args.camera, paced=not args.fast, clock=clock) as camera,
-            _annotated(args.record, fps=camera.fps, policy=policy) as record,
+            open_camera(options=config.camera, paced=paced, clock=clock, wait=wait) as camera,
+            closing(self._slot()) as slot,
+            _recorded(record, fps=camera.fps) as keep,
         ):
-            watch = Watch(classifier, policy, door, clock=clock, on_visit=_print_visit)
-            frames = camera.frames(idle=watch.tick)
-            _say(_headline(classifier, policy))
-            with signals(stop=(watch.stop, camera.stop), lock=(watch.lock,)):
+            watch = Watch(self._mind.classifier, self._mind.policy, self._door, clock=clock, on_visit=_print_visit,
+                          gate=Gate(config.gate), camera=camera, ledger=self._ledger)
+
+            def turn_over() -> None:
+                self._notifier.status("; ".join([self._door.state.value, *self._door.faults.values()]))
+                self._notifier.watchdog()
+                slot.poll(clock())
+
+            def idle() -> None:
+                watch.tick()
+                turn_over()
+                self._publish_silence(camera.state)
+
+            def begin_again() -> None:
+                self.is_to_begin_again = True
+                watch.stop(Cause.RELOAD)
+                camera.stop()
+
+            self._introduce()
+            frames = camera.frames(idle=idle)
+            with signals(stop=(watch.stop, camera.stop), lock=(begin_again,)):
                 for step in watch.steps(clock.follow(frames) if isinstance(clock, ClipClock) else frames):
-                    if step.opened and step.verdict is not None:
-                        _say(f"{clock_text(clock()):>9}  unlocked for {step.verdict.label} {step.verdict.score:.2f}: "
-                             f"{step.verdict.reason}")
-                    record(step)
-    _say(f"latch: {latch}")
-    return 0
+                    keep(step, self._mind.policy)
+                    self._tell(step)
+                    if camera.state is CameraState.OK and not self._door.faults:
+                        self._notifier.ready()
+                    turn_over()
+                    if (taken := slot.take()) is not None:
+                        self._mind = _Mind.of(taken, config)
+                        watch.use(taken, self._mind.policy)
+                        self._introduce()
+
+    def _slot(self) -> ModelSlot:
+        config = self._config
+        return ModelSlot(self._mind.classifier, folder=config.model.bundle, load=lambda: open_model(config.model),
+                         check=lambda classifier: _Mind.of(classifier, config))
+
+    def _introduce(self) -> None:
+        """Say, and write down, who decides from now on."""
+        classifier, policy, config = self._mind.classifier, self._mind.policy, self._config
+        _say(headline(classifier, policy))
+        if config.door.mode == "armed":
+            for doubt in arming_doubts(classifier.card, classifier.variant, config.door):
+                _say(f"armed, but {doubt}")
+        if self._ledger is not None:
+            self._ledger.journal.describe(Setting(
+                config.door.mode, classifier.card.name, classifier.variant, classifier.card.files[classifier.variant].sha256,
+                policy.unlock, policy.name, policy_to_json(policy),
+            ))
+
+    def _tell(self, step: Step) -> None:
+        if self._show is not None:
+            policy = self._mind.policy
+            self._show.publish(lambda: draw(step, policy=policy))
+        if step.opened and step.verdict is not None:
+            did, verdict = "unlocked" if self._door.is_armed else "would have unlocked", step.verdict
+            _say(f"{clock_text(self._clock()):>9}  {did} for {verdict.label} {verdict.score:.2f}: {verdict.reason}")
+
+    def _publish_silence(self, camera: CameraState) -> None:
+        if self._show is not None and camera is not CameraState.OK:
+            door, now_s = self._door.state, self._clock()
+            self._show.publish(lambda: draw_silent(door=door, camera=camera, time_s=now_s))
 
 
-def replay(argv: list[str]) -> int:
-    """Run clips through a door that moves nothing, and list their visits."""
-    parser = _parser("replay", "What the door would have done with recorded clips: every frame, in clip time.")
-    parser.add_argument("clips", nargs="+", metavar="clip.mp4", help="clips, folders of pictures, or scene:demo")
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
-    parser.add_argument("--annotate", type=Path, metavar="DIR", help="also write DIR/<clip>.webm, verdicts drawn in")
+def _arguments(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="pawlatch run", description="Watch a camera and open the door for the animals that may pass.")
+    add = parser.add_argument
+    add("bundle", type=Path, nargs="?", help="the folder model/edge (or model/); default: what --config says")
+    add("--config", type=Path, metavar="door.toml", help="all settings of a door; the other options go before it")
+    add("--camera", metavar="URI",
+        help="0 (default), /dev/video0, picamera, rtsp://…, http://…, clip.mp4, a folder of pictures, scene:demo")
+    add("--latch", metavar="URI", help="log (default): moves nothing, tells what would; gpio:17, servo:18")
+    add("--mode", choices=get_args(Mode), help="observe (default) only tells what it would have done; armed moves a real latch")
+    add("--policy", choices=POLICIES, help="what decides (default evidence)")
+    add("--variant", help="instead of the one the card deploys")
+    add("--threads", type=whole, help="for inference (default 2)")
+    add("--unlock-s", type=positive, metavar="S",
+        help="how long the door stays open; up to three times that while the animal stays (default 5)")
+    add("--journal", type=Path, metavar="DIR", help="keep visits there; without it they are kept with --config or a real latch")
+    add("--show", metavar="[HOST:]PORT", help="what the door sees, for a browser; on this machine alone without HOST")
+    add("--record", type=Path, metavar="CLIP.webm", help="keep what was seen, verdicts drawn in")
+    add("--fast", action="store_true", help="do not wait for a clip's own time; each frame in turn")
     args = parser.parse_args(argv)
-    classifier = Classifier(args.bundle, variant=args.variant, threads=args.threads)
-    policy = Consensus.from_card(classifier.card, classifier.variant)
-    annotated = _annotated_paths(args.clips, args.annotate)
-    if not args.json:
-        _say(_headline(classifier, policy))
-    replays = []
-    for clip in args.clips:
-        with _annotated(annotated.get(clip), fps=open_clip(clip).fps, policy=policy) as record:
-            replays.append(replay_clip(classifier, clip, policy=policy, on_step=record))
-        if not args.json:
-            _print_replay(replays[-1])
-    if args.json:
-        clips = [{"clip": it.clip, "visits": [_visit_row(visit) for visit in it.visits]} for it in replays]
-        _say(json.dumps({"variant": classifier.variant, "clips": clips}, ensure_ascii=False))
-    return 0
+    if args.bundle is None and args.config is None:
+        parser.error("name a bundle, as model/edge, or settings with --config door.toml")
+    return args
 
 
-def _parser(name: str, description: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"pawlatch {name}", description=description)
-    parser.add_argument("bundle", type=Path, help="the folder model/edge (or model/)")
-    parser.add_argument("--variant", help="instead of the one the card deploys")
-    parser.add_argument("--threads", type=whole, default=2, help="for inference (default 2)")
-    return parser
+def _settings(args: argparse.Namespace) -> Config:
+    """What the file says, and the command line before it."""
+    config = Config() if args.config is None else read_config(args.config)
+    if args.latch is not None:
+        config = dataclasses.replace(config, latch=latch_options(args.latch))
+    host, port = (None, None) if args.show is None else show_address(args.show)
+    return (
+        config.with_("model", bundle=args.bundle, variant=args.variant, threads=args.threads)
+        .with_("camera", uri=args.camera)
+        .with_("decision", policy=args.policy)
+        .with_("door", mode=args.mode, unlock_s=args.unlock_s)
+        .with_("journal", folder=args.journal)
+        .with_("show", host=host, port=port)
+    )
 
 
-def _stopwatch() -> Callable[[], float]:
+def _read_again(args: argparse.Namespace, config: Config, mind: _Mind) -> tuple[Config, _Mind]:
+    """The settings and the model as they are on the disk now; the old ones where those are bad."""
+    try:
+        new = _settings(args)
+        return new, _Mind.opened(new)
+    except PawlatchError as error:
+        _say(f"settings and model stay as they were: {error}")
+        return config, mind
+
+
+def _opened_show(config: Config, held: ExitStack) -> Show | None:
+    if config.show.port is None:
+        return None
+    show = held.enter_context(Show(config.show))
+    _say(f"what the door sees: {show.url}")
+    return show
+
+
+@contextmanager
+def _recorded(path: Path | None, *, fps: float) -> Iterator[Callable[[Step, Policy], object]]:
+    """Yield what draws a step into the clip `path`, or nothing where there is none."""
+    if path is None:
+        yield lambda step, policy: None
+        return
+    with ClipWriter(path, fps=fps) as clip:
+        yield lambda step, policy: clip.write(draw(step, policy=policy), step.frame.time_s)
+
+
+def _tell(transition: Transition) -> None:
+    """Faults, lockouts and a person's hand; what visits and unlocks are, the loop tells."""
+    if transition.cause in QUIET:
+        return
+    detail = f": {transition.detail}" if transition.detail else ""
+    _say(f"{clock_text(transition.time_s):>9}  {transition.after.value}, {transition.cause.value}{detail}")
+
+
+def _stopwatch() -> Clock:
     """Monotonic seconds since now."""
     began_s = time.monotonic()
     return lambda: time.monotonic() - began_s
 
 
-@contextmanager
-def _annotated(path: Path | None, *, fps: float, policy: Consensus) -> Iterator[Callable[[Step], object]]:
-    """Yield what draws a step into the clip `path`, or nothing where there is none."""
-    if path is None:
-        yield lambda step: None
-        return
-    with ClipWriter(path, fps=fps) as clip:
-        yield lambda step: clip.write(draw(step, policy=policy), step.frame.time_s)
-
-
-def _annotated_paths(clips: list[str], folder: Path | None) -> dict[str, Path]:
-    if folder is None:
-        return {}
-    paths = {clip: folder / f"{clip_name(clip)}.webm" for clip in clips}
-    if len(set(paths.values())) < len(paths):
-        raise OutputError(f"clips to annotate need different names, got {', '.join(paths)}; annotate them one by one")
-    if overwritten := [clip for clip, path in paths.items() if path.resolve() == Path(clip).resolve()]:
-        raise OutputError(f"--annotate would overwrite {', '.join(overwritten)}; name another folder")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make the folder {folder}: {error.strerror}; name another with --annotate") from error
-    return paths
-
-
-def _headline(classifier: Classifier, policy: Consensus) -> str:
-    who = f"opens for {' or '.join(policy.unlock)} at {policy.threshold:.2f} or more" if policy.unlock else (
-        "names no unlock label, so the door stays shut")
-    return f"{classifier.card.name}, {classifier.variant}: {who}"
-
-
 def _print_visit(visit: Visit) -> None:
-    _say(_visit_line(visit))
-
-
-def _print_replay(replayed: ClipReplay) -> None:
-    _say(replayed.clip)
-    for visit in replayed.visits:
-        _print_visit(visit)
-    if not replayed.visits:
-        _say("  no visit")
-
-
-def _visit_line(visit: Visit) -> str:
-    times = f"{clock_text(visit.start_s)} to {clock_text(visit.end_s)}"
-    did = "stayed shut" if visit.time_to_unlock_s is None else f"opened after {visit.time_to_unlock_s:.1f} s"
-    return f"{times:>19}  {visit.label} {visit.score:.2f}  {did}: {visit.reason}"
-
-
-def _visit_row(visit: Visit) -> dict[str, Any]:
-    waited_s = visit.time_to_unlock_s
-    return {
-        "start_s": round(visit.start_s, 3),
-        "end_s": round(visit.end_s, 3),
-        "label": visit.label,
-        "score": round(visit.score, 6),
-        "unlocked": visit.unlocked,
-        "time_to_unlock_s": None if waited_s is None else round(waited_s, 3),
-        "reason": visit.reason,
-    }
+    _say(visit_line(visit))
 
 
 def _say(line: str) -> None:

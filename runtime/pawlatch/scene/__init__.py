@@ -29,6 +29,9 @@ _NOISE = {"day": 2.5, "dusk": 5.0, "night": 7.0}  # of the sensor, grey levels
 _STEP_S = 4.0  # of each visit and each empty gap; longer than the quiet that ends a visit
 _DEMO = "empty,own,empty,other,empty,cat,empty,own,empty,other,empty"
 _MIXED = "mixed"
+_TALL = 1.45  # shoulder heights that a standing dog is high
+_SIZES = (0.03, 0.6)  # of the picture's height, for a standing dog
+_SIDES = (64, 4096)  # of the picture, pixels
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Scene:
     """A fixed porch and a script of visits.
 
     `light` is one of LIGHTS, or "mixed": each visit has the next of them, and the light changes while nobody is there.
+    `size` is the height of a standing dog as a share of the picture's, 0.03 to 0.6; a cat's is seven tenths of that.
     """
 
     fps: float
@@ -53,10 +57,11 @@ class Scene:
     visits: tuple[SceneVisit, ...]
     duration_s: float
     seed: int
+    size: float = 0.36 * _TALL
 
     @classmethod
     def parse(cls, spec: str) -> Scene:
-        """A scene from its name: `demo`, `demo?seed=3&light=dusk&fps=5`, `own,empty,other,cat?light=mixed`.
+        """A scene from its name: `demo`, `demo?seed=3&light=dusk&fps=5`, `own,empty,cat?light=mixed&size=0.1&hw=1080x1920`.
 
         Each name takes four seconds. Raises CameraError for an unknown name, option or light, and for a bad number.
         """
@@ -65,7 +70,7 @@ class Scene:
         known = (OWN, OTHER, CAT, EMPTY)
         if not set(names) <= set(known):
             raise CameraError(f"a scene is demo or a list of {', '.join(known)}; got {script!r}; try scene:demo")
-        options = {"seed": "0", "light": "day", "fps": "10"}
+        options = {"seed": "0", "light": "day", "fps": "10", "size": str(cls.size), "hw": "x".join(map(str, _SIZE_HW))}
         given = dict(parse_qsl(query, keep_blank_values=True))
         if not given.keys() <= options.keys():
             raise CameraError(f"a scene's options are {', '.join(options)}; got {query!r}; try scene:demo?seed=1")
@@ -74,16 +79,22 @@ class Scene:
         if light not in lights:
             raise CameraError(f"a scene's light is {', '.join(lights)}; got {light!r}; try scene:demo?light=dusk")
         try:
-            seed, fps = int(options["seed"]), float(options["fps"])
+            seed, fps, size = int(options["seed"]), float(options["fps"]), float(options["size"])
+            height, width = map(int, options["hw"].split("x"))
         except ValueError:
-            seed, fps = -1, 0.0
+            seed, fps, size, height, width = -1, 0.0, 0.0, 0, 0
         if seed < 0 or not 1 <= fps <= 60:
             raise CameraError(
                 f"a scene's seed is a whole number from 0, its fps a number from 1 to 60; got {query!r}; "
                 "try scene:demo?seed=3&fps=10"
             )
+        if not _SIZES[0] <= size <= _SIZES[1] or not all(_SIDES[0] <= side <= _SIDES[1] for side in (height, width)):
+            raise CameraError(
+                f"a scene's size is a number from {_SIZES[0]} to {_SIZES[1]}, its hw is HEIGHTxWIDTH from {_SIDES[0]} to "
+                f"{_SIDES[1]} pixels; got {query!r}; try scene:demo?size=0.1&hw=1080x1920"
+            )
         visits = [SceneVisit(who, _STEP_S * k, _STEP_S * (k + 1)) for k, who in enumerate(names) if who != EMPTY]
-        return cls(fps, _SIZE_HW, light, tuple(visits), _STEP_S * len(names), seed)
+        return cls(fps, (height, width), light, tuple(visits), _STEP_S * len(names), seed, size)
 
     def frames(self) -> Iterator[tuple[float, NDArray[np.uint8]]]:
         """`time_s, frame_bgr` of each of the round(duration_s * fps) frames; uint8 (H, W, 3), BGR as from a camera."""
@@ -101,7 +112,7 @@ class Scene:
             for visit, animal, side in zip(self.visits, cast, sides, strict=True):
                 if visit.start_s <= time_s < visit.end_s:
                     done = (time_s - visit.start_s) / (visit.end_s - visit.start_s)
-                    pose, place = _act(done, who=visit.who, side=float(side), size_hw=self.size_hw)
+                    pose, place = _act(done, who=visit.who, side=float(side), size=self.size, size_hw=self.size_hw)
                     _put(image, porch, animal, pose, place, light=now)
             y, x = rng.integers(0, 64, 2)
             window = np.s_[y : y + height, x : x + width]
@@ -144,7 +155,7 @@ def draw(rng: np.random.Generator, who: str, *, light: str, size_hw: tuple[int, 
         place = _Place(
             x=width * rng.uniform(0.2, 0.8),
             y=height * rng.uniform(max(0.75, tall + 0.1), 0.97),
-            scale=height * tall * (0.7 if who == CAT else 1) / 1.45,
+            scale=height * tall * (0.7 if who == CAT else 1) / _TALL,
             facing=rng.choice([-1, 1]) * rng.uniform(0.8, 1),
         )
         _put(image, porch, any_animal(rng, who), pose, place, light=light)
@@ -193,10 +204,10 @@ def _noise(rng: np.random.Generator, light: str, *, size_hw: tuple[int, int]) ->
     return np.asarray(_NOISE[light] * (grain + tinge * rng.standard_normal((*size_hw, 3), dtype=np.float32)))
 
 
-def _act(done: float, *, who: str, side: float, size_hw: tuple[int, int]) -> tuple[Pose, _Place]:
+def _act(done: float, *, who: str, side: float, size: float, size_hw: tuple[int, int]) -> tuple[Pose, _Place]:
     """A visit at a share of its time: in from one side, a stay before the door, sitting a while, out at the other."""
     height, width = size_hw
-    scale = height * (0.25 if who == CAT else 0.36)
+    scale = height * size / _TALL * (0.25 / 0.36 if who == CAT else 1)
     far = width / 2 + 1.2 * scale
     walk = _ease(done / 0.28) - 1 + _ease((done - 0.72) / 0.28)
     sit = _ease((done - 0.33) / 0.10) - _ease((done - 0.60) / 0.10)
