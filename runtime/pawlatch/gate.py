@@ -24,6 +24,7 @@ FLATTEST = 8  # grey levels between the darkest and the brightest spot
 KNOWN_S = 3.0  # until then an animal may have been there from the start: the whole picture is looked at
 SETTLE_S = 0.5  # after a change of light
 COAST_S = 0.25  # for which a subject is taken to go on as it went
+COAST_GROWTH = 0.1  # of its size, by which it may have grown or shrunk
 
 
 @dataclass(frozen=True)
@@ -133,18 +134,20 @@ class Gate:
         return self._result
 
     def _coasting(self, frame: Frame) -> Box | None:
-        """What holds the subject of the last two looks, and where it is by now; None where it is time to look."""
+        """Where the subject of the last two looks is by now; None where it is time to look, or where it came nearer or went."""
         if len(self._looks) < 2 or frame.image_bgr.shape[:2] != self._frame_hw:
             return None
         (before_s, before), (last_s, last) = self._looks
         since_s = frame.time_s - last_s
         if not 0 <= since_s < COAST_S or not 0 < last_s - before_s <= 2 * COAST_S:
             return None
+        moved = [now - then for now, then in zip(last, before, strict=True)]
+        size = max(last[2] - last[0], last[3] - last[1])
+        if max(abs(moved[2] - moved[0]), abs(moved[3] - moved[1])) > COAST_GROWTH * size:
+            return None
         share = since_s / (last_s - before_s)
-        top, left, bottom, right = (round(share * (now - then)) for now, then in zip(last, before, strict=True))
-        height, width = self._frame_hw
-        return (max(0, last[0] + min(0, top)), max(0, last[1] + min(0, left)),
-                min(height, last[2] + max(0, bottom)), min(width, last[3] + max(0, right)))
+        down, right = (round(share * (moved[k] + moved[k + 2]) / 2) for k in (0, 1))
+        return last[0] + down, last[1] + right, last[2] + down, last[3] + right
 
     def _look(self, frame: Frame) -> GateResult:
         seen, time_s = glance(frame.image_bgr), frame.time_s

@@ -84,9 +84,10 @@ def test_turns_are_counted_and_end_when_they_take_too_long():
 
 def test_a_frame_that_is_too_slow_turns_the_benchmark_red():
     frame = script("frame")
-    p50 = {"invoke": 4.0, "pawlatch 640": 4.5, "pawlatch 1080p": 4.9, "litert area 640": 5.0, "litert area 1080p": 6.0,
+    p50 = {"invoke": 4.0, "pawlatch 640": 4.5, "pawlatch 1080p": 4.9, "pawlatch two threads 640": 3.0,
+           "pawlatch two threads 1080p": 3.5, "litert area 640": 5.0, "litert area 1080p": 6.0,
            "onnx int8 plain 640": 4.1, "onnx int8 plain 1080p": 4.4}
-    assert len(frame.judged(p50)) == 6
+    assert len(frame.judged(p50)) == 8
     assert all(frame.judged(p50).values())
     for slow in ({"pawlatch 640": 4.61}, {"pawlatch 1080p": 5.01}, {"litert area 640": 4.4}, {"onnx int8 plain 1080p": 4.2}):
         assert list(frame.judged(p50 | slow).values()).count(False) == 1, slow
