@@ -285,6 +285,23 @@ def test_sighup_locks_reads_again_and_goes_on(settings, porches, start):
     assert process.ended() == 0
 
 
+def test_signals_are_heard_before_there_is_anything_to_stop(settings, start, tmp_path):
+    """While the model is loaded, at the start and again, a SIGHUP must not kill the door, and a SIGTERM ends it with status 0."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, signal, pawlatch.model as m\n"
+        "open_model, calls = m.open_model, []\n"
+        "def signalled(options):\n"
+        "    calls.append(1)\n"
+        "    os.kill(os.getpid(), signal.SIGHUP if len(calls) < 3 else signal.SIGTERM)\n"
+        "    return open_model(options)\n"
+        "m.open_model = signalled\n"
+    )
+    process = start("--config", settings("armed"), PYTHONPATH=str(tmp_path))
+    assert process.ended() == 0
+    assert sum("opens for own" in line for line in process.lines) == 3
+    assert set(settings.moves()) == {"lock"}
+
+
 def test_a_camera_that_goes_is_a_fault_until_it_returns(settings, porches, start):
     process = start("--config", settings("armed"))
     process.until("opens for own")

@@ -63,6 +63,30 @@ class _Mind:
         return cls.of(classifier, config)
 
 
+class _Wishes:
+    """What signals asked for: heard at any time, also while there is nothing yet that could be told to stop."""
+
+    def __init__(self) -> None:
+        self.ends = self.begins_again = False
+        self._tell: Callable[[Cause], object] = lambda cause: None
+
+    def end(self) -> None:
+        """SIGTERM, SIGINT."""
+        self.ends = True
+        self._tell(Cause.STOP)
+
+    def begin_again(self) -> None:
+        """SIGHUP."""
+        self.begins_again = True
+        self._tell(Cause.RELOAD)
+
+    def tell(self, stop: Callable[[Cause], object]) -> None:
+        """Whom to tell from now on, and of what was asked before."""
+        self._tell = stop
+        if self.ends or self.begins_again:
+            stop(Cause.STOP if self.ends else Cause.RELOAD)
+
+
 def run(argv: list[str]) -> int:
     """Watch a camera and work the latch until the source ends, or SIGTERM or SIGINT comes.
 
@@ -71,18 +95,23 @@ def run(argv: list[str]) -> int:
     args = _arguments(argv)
     config = _settings(args)
     clock: Clock = ClipClock() if args.fast else _stopwatch()
-    with Notifier.from_environment() as notifier, ExitStack() as held:
+    wishes = _Wishes()
+    with (
+        signals(stop=(wishes.end,), lock=(wishes.begin_again,)),
+        Notifier.from_environment() as notifier, ExitStack() as held,
+    ):
         mind: _Mind | None = None
         show: Show | None = None
         while True:
             with _locked_door(config, args, clock) as (door, ledger):
                 mind = mind or _Mind.opened(config)
                 show = show or _opened_show(config, held)
-                session = _Session(config, mind, door, ledger, clock=clock, notifier=notifier, show=show)
+                session = _Session(config, mind, door, ledger, clock=clock, notifier=notifier, show=show, wishes=wishes)
                 session.watch(paced=not args.fast, wait=args.config is not None, record=args.record)
-            if not session.is_to_begin_again:
+            if wishes.ends or not wishes.begins_again:
                 notifier.stopping()
                 return 0
+            wishes.begins_again = False
             notifier.reloading()
             config, mind = _read_again(args, config, mind)
 
@@ -119,8 +148,8 @@ class _Session:
     """One run of the loop under one set of settings."""
 
     def __init__(self, config: Config, mind: _Mind, door: Door, ledger: Ledger | None, *, clock: Clock, notifier: Notifier,
-                 show: Show | None) -> None:
-        self.is_to_begin_again = False
+                 show: Show | None, wishes: _Wishes) -> None:
+        self._wishes = wishes
         self._config, self._mind, self._door, self._ledger = config, mind, door, ledger
         self._clock, self._notifier, self._show = clock, notifier, show
 
@@ -145,24 +174,23 @@ class _Session:
                 turn_over()
                 self._publish_silence(camera.state)
 
-            def begin_again() -> None:
-                self.is_to_begin_again = True
-                watch.stop(Cause.RELOAD)
+            def stop(cause: Cause) -> None:
+                watch.stop(cause)
                 camera.stop()
 
             self._introduce()
             frames = camera.frames(idle=idle)
-            with signals(stop=(watch.stop, camera.stop), lock=(begin_again,)):
-                for step in watch.steps(clock.follow(frames) if isinstance(clock, ClipClock) else frames):
-                    keep(step, self._mind.policy)
-                    self._tell(step)
-                    if camera.state is CameraState.OK and not self._door.faults:
-                        self._notifier.ready()
-                    turn_over()
-                    if (taken := slot.take()) is not None:
-                        self._mind = _Mind.of(taken, config)
-                        watch.use(taken, self._mind.policy)
-                        self._introduce()
+            self._wishes.tell(stop)
+            for step in watch.steps(clock.follow(frames) if isinstance(clock, ClipClock) else frames):
+                keep(step, self._mind.policy)
+                self._tell(step)
+                if camera.state is CameraState.OK and not self._door.faults:
+                    self._notifier.ready()
+                turn_over()
+                if (taken := slot.take()) is not None:
+                    self._mind = _Mind.of(taken, config)
+                    watch.use(taken, self._mind.policy)
+                    self._introduce()
 
     def _slot(self) -> ModelSlot:
         config = self._config
