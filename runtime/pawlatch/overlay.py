@@ -39,7 +39,7 @@ CAMERA_WORDS: dict[CameraState, str] = {
     CameraState.MOVED: "the camera was moved",
 }
 ROWS, LOW_ROWS = 14, 4  # scores that are drawn at most, and how many of them go into the band below
-ROW, BAND, FOOT = 18.0, 40.0, 98.0  # heights
+ROW, BAND, FOOT = 17.0, 40.0, 98.0  # heights
 COLUMN = 0.5  # where the scores begin, as a share of the width
 ENOUGH = 0.8  # where on the meter of evidence "enough" stands
 
@@ -134,7 +134,7 @@ def _scores(pen: Pen, prediction: Prediction, policy: Judge) -> None:
     shown = ranked if len(ranked) <= ROWS else ranked[: ROWS - 1]
     rows = len(shown) + (len(shown) < len(ranked))
     column = COLUMN * pen.width
-    top = pen.height - FOOT + 6 if rows <= LOW_ROWS else pen.height - 26 - rows * ROW
+    top = pen.height - FOOT + 3 if rows <= LOW_ROWS else pen.height - 26 - rows * ROW
     if rows > LOW_ROWS:
         pen.panel(top - 8, pen.height - FOOT, INK, opacity=0.74, left=column)
     left, right = pen.width * 0.7, pen.width - 62
