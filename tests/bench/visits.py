@@ -3,8 +3,9 @@
     python tests/bench/visits.py /tmp/visits [--shared ../shared] [--scenes 52]
 
 Trains a model as its owner would: on drawn photos, and on what the gate cuts out of clips of the owner's porch, with other
-strangers than those that come later (seeds 7001 and 7100 on; the visits' seeds are 20000 on, the policy's constants were
-chosen on 9100 on). Each scene has two visits of the own dog, three of other dogs and one of a cat, four seconds each; day,
+strangers than those that come later (seeds 7001 and 7100 on; the visits' seeds are 20000 on, the policy's constants were chosen
+on 9100 on); from ImageNet weights where --shared has them, else from the starter's, with which a training may end on either side
+of the second that is asked for. Each scene has two visits of the own dog, three of other dogs and one of a cat, four seconds each; day,
 night, dusk and all of them in turn. Every policy judges the same predictions, each clip is classified once and kept in the
 folder. An unlock counts from when the visit begins, a little before the animal can be seen.
 
@@ -60,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=VISIT_SEED)
     parser.add_argument("--shared", type=Path, help="the folder with data/clips and keras_home: real clips too")
     args = parser.parse_args(argv)
-    drawn = judged(scene_takes(drawn_model(args.work), args.work / f"takes-{args.seed}", first=args.seed, scenes=args.scenes))
+    drawn = judged(scene_takes(drawn_model(args.work, args.shared), args.work / f"takes-{args.seed}", first=args.seed, scenes=args.scenes))
     results = {"drawn": drawn}
     if args.shared is not None:
         results["real"] = judged(real_takes(args.work, args.shared), least_own=1)
@@ -130,14 +131,14 @@ def shortcomings(rows: dict[str, PolicyCount]) -> list[str]:
 # ------------------------------------------------------------------------------------------------------------ drawn scenes
 
 
-def drawn_model(work: Path) -> Classifier:
+def drawn_model(work: Path, shared: Path | None) -> Classifier:
     model = work / "model"
     if not (model / "edge").is_dir():
         photos = work / "photos"
         shutil.rmtree(photos, ignore_errors=True)
         draw_photos(photos)
         photos_of_the_porch(photos)
-        pawlatch("train", photos, "-o", model, "--unlock", OWN, "--weights", "starter", "--overwrite")
+        pawlatch("train", photos, "-o", model, "--unlock", OWN, *weights(shared), "--overwrite", environment=home(shared))
         pawlatch("convert", "--int8", model)
     return Classifier(model, threads=1)
 
@@ -193,8 +194,7 @@ def real_takes(work: Path, shared: Path) -> Takes:
         pawlatch("frames", clips / "pomeranian.mp4", "-o", photos / "pomeranian", "--end", HALF_S)
         for label in ("bo", "not_bo"):
             shutil.copytree(shared / "data/doggy_door/train" / label, photos / "_other" / label)
-        pawlatch("train", photos, "-o", model, "--unlock", "pomeranian", "--weights", "imagenet", "--width", 0.35, "--overwrite",
-                 environment={"KERAS_HOME": str(shared / "keras_home")})
+        pawlatch("train", photos, "-o", model, "--unlock", "pomeranian", *weights(shared), "--overwrite", environment=home(shared))
         pawlatch("convert", "--int8", model)
     rest = work / "rest.webm"
     with ClipWriter(rest, fps=25) as writer:
@@ -232,6 +232,14 @@ def _read(columns: dict[str, np.ndarray], labels: tuple[str, ...]) -> Iterator[O
         prediction = Prediction(labels, rows["scores"][i], rows["embedding"][i], None if np.isnan(stranger) else stranger,
                                 bool(rows["is_stranger"][i]))
         yield Observation(float(time_s), prediction, bool(rows["infrared"][i]))
+
+
+def weights(shared: Path | None) -> tuple[object, ...]:
+    return ("--weights", "starter") if shared is None else ("--weights", "imagenet", "--width", 0.35)
+
+
+def home(shared: Path | None) -> dict[str, str]:
+    return {} if shared is None else {"KERAS_HOME": str(shared / "keras_home")}
 
 
 def save(path: Path, image_bgr: np.ndarray) -> None:

@@ -126,7 +126,7 @@ def test_demo_with_own_photos_makes_the_clip_from_the_held_out_ones(demo, tmp_pa
                "-o", tmp_path / "own")
     assert told.returncode == 0, told.stdout + told.stderr
     assert "for strangers in 0 of 4" in told.stdout
-    assert sum(1 for _ in open_clip(tmp_path / "own" / "visits.webm").frames) == 8 * 70
+    assert sum(1 for _ in open_clip(tmp_path / "own" / "visits.webm").frames) == 8 * 70 + 40
 
 
 def test_a_second_demo_does_not_touch_the_first(demo, command):
