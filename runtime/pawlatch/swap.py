@@ -36,7 +36,6 @@ class ModelSlot:
         self._seen: Signature | None = None  # the card when it was last read; not yet
         self._whole: Signature | None = None  # all of the bundle at the last look, where that matters
         self._failed: Signature | None = None  # all of the bundle when it was refused
-        self._asked = False
         self._thread: threading.Thread | None = None
         self._ready: Classifier | None = None
         self._refusal: str | None = None
@@ -56,24 +55,19 @@ class ModelSlot:
         """Whether another model is being prepared."""
         return self._thread is not None and self._thread.is_alive()
 
-    def reload(self) -> None:
-        """Ask for the bundle to be loaded again, even if its card is the same; safe to call from a signal handler."""
-        self._asked = True
-
     def poll(self, now_s: float) -> None:
         """Look for a new card. To be called in each turn of the loop; it never waits and never raises."""
         self._looked_s = min(self._looked_s, now_s)  # the first time, a second after the first turn
         if self.is_loading or self._ready is not None or now_s - self._looked_s < self._interval_s:
             return
         self._looked_s = now_s
-        asked, self._asked = self._asked, False
         seen = _signature(self._folder, with_files=False)
         is_open = seen != self._seen or self._failed is not None  # there may be something to do
         before, self._whole = self._whole, _signature(self._folder, with_files=True) if is_open else None
         is_settled = self._whole == before  # nobody has written for a second
-        if asked or (is_open and is_settled and (seen != self._seen or self._whole != self._failed)):
+        if is_open and is_settled and (seen != self._seen or self._whole != self._failed):
             self._seen = seen
-            self._thread = threading.Thread(target=self._prepare, args=(asked,), name="loader of the next model", daemon=True)
+            self._thread = threading.Thread(target=self._prepare, name="loader of the next model", daemon=True)
             self._thread.start()
 
     def take(self) -> Classifier | None:
@@ -97,15 +91,15 @@ class ModelSlot:
     def __exit__(self, *raised: object) -> None:
         self.close()
 
-    def _prepare(self, asked: bool) -> None:
+    def _prepare(self) -> None:
         before = _signature(self._folder, with_files=True)
         try:
             _, card = read_bundle(self._folder)
-            self._ready = self._good() if asked or card != self._current.card else None
+            self._ready = self._good() if card != self._current.card else None
         except PawlatchError as error:
-            self._refuse(before, str(error), again=asked)
+            self._refuse(before, str(error))
         except Exception as error:  # whatever it is, the model in use goes on
-            self._refuse(before, f"{type(error).__name__}: {error}", again=asked)
+            self._refuse(before, f"{type(error).__name__}: {error}")
         else:
             self._failed = self._refusal = None
 
@@ -118,9 +112,9 @@ class ModelSlot:
         self._check(classifier)
         return classifier
 
-    def _refuse(self, whole: Signature, reason: str, *, again: bool) -> None:
+    def _refuse(self, whole: Signature, reason: str) -> None:
         self._failed = whole
-        if again or reason != self._refusal:
+        if reason != self._refusal:
             logger.error("the bundle in %s is not used, %s goes on: %s", self._folder, self._current.card.name, reason)
         self._refusal = reason
 

@@ -91,6 +91,24 @@ def test_an_animal_that_sits_is_seen_and_held_for_minutes_and_gone_soon_after(st
     assert not any(result.moved for result in after[8:])
 
 
+def test_what_stays_is_not_looked_for_in_each_frame_and_a_change_is_seen_within_a_quarter_of_a_second(stage):
+    looks = []
+
+    class Counted(Gate):
+        def _look(self, frame):
+            looks.append(frame.time_s)
+            return super()._look(frame)
+
+    porch, gate = stage(), Counted()
+    porch.play(gate, 4)
+    assert len(looks) == 40  # of an empty porch every frame
+    stay = porch.play(gate, 4, ("cat", 0.4, 0.4, 1.0))
+    assert all(result.worth for result in stay)
+    assert len(looks) <= 40 + 30
+    hidden = [gate(porch.still(np.zeros((240, 320, 3), np.uint8))) for _ in range(4)]
+    assert not hidden[3].worth
+
+
 @pytest.mark.parametrize("light", LIGHTS)
 def test_a_walking_animal_is_followed_and_never_cut(light):
     scene = Scene.parse(f"empty,own?light={light}&fps=8&size=0.3")

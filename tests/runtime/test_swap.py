@@ -87,13 +87,6 @@ def test_a_model_folder_is_watched_at_its_edge(tiny_bundle, tmp_path):
     assert turns().card.name == "new"
 
 
-def test_sighup_loads_again_whatever_the_card_says(turns, slot):
-    before = slot.current
-    slot.reload()
-    assert turns() is not before
-    assert turns() is None
-
-
 def damage_model(bundle: Path) -> None:
     (bundle / read_card(bundle).files["int8"].name).write_bytes(b"rotten")
     change_card(bundle)
@@ -183,14 +176,6 @@ def test_a_refused_bundle_that_does_not_change_is_not_tried_again(tiny_bundle):
     exchange_models(tiny_bundle)
     turns(20)
     assert len(loads) == 1
-
-
-def test_told_to_reload_a_bad_bundle_it_says_so_again(turns, slot, tiny_bundle, caplog):
-    lose_model(tiny_bundle)
-    turns()
-    slot.reload()
-    turns()
-    assert len(caplog.messages) == 2
 
 
 def test_who_runs_the_door_may_refuse_a_model(tiny_bundle):
