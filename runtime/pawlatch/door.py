@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Self
 from pawlatch.errors import ConfigError, LatchError
 from pawlatch.latch import Latch, RecordingLatch
 from pawlatch.limits import HOUR_S, MINUTE_S, Duty, Elapsed, Tally
-from pawlatch.rules import DoorOptions, Rules
+from pawlatch.rules import DoorOptions, Mode, Rules
 from pawlatch.sensors import Bolt, Passage
 from pawlatch.states import Cause, DoorState, Transition
 
@@ -45,8 +45,8 @@ PERSON = "_person"  # the label under which a person's unlock is written down
 
 
 @dataclass(frozen=True)
-class _Hold:
-    """A person's wish, until a door time."""
+class Hold:
+    """A person's wish, until a door time in seconds."""
 
     is_open: bool
     until_s: float
@@ -82,12 +82,8 @@ class Door:
         latch.lock()  # before anything that could raise
         self.options = options or DoorOptions()
         self.state = DoorState.STARTING
-        self.is_armed = latch.is_real and self.options.mode == "armed"
-        self.driven: Latch = latch  # what moves
-        if latch.is_real and not self.is_armed:
-            self.driven = RecordingLatch(clock=clock, pulse_s=latch.pulse_s)
-            self.driven.lock()
         self._latch, self._clock, self._wall = latch, clock, wall
+        self.driven: Latch = self._drive()
         self._on_transition, self._on_unlock = on_transition, on_unlock
         self._passage, self._reed = passage, reed
         self._through, self._bolt = Passage(), Bolt(self.options.sensors)
@@ -100,16 +96,26 @@ class Door:
             raise ConfigError(f"an unlock powers the latch for {self._need_s:g} s, which powered_s_per_minute = "
                               f"{self.options.powered_s_per_minute:g} never allows; make unlock_s or pulse_s shorter")
         self._faults: dict[Cause, str] = {}
-        self._hold: _Hold | None = None
+        self._hold: Hold | None = None
         self._started = self._closed = self._open = False
         self._time = Elapsed()
         self._opened_s = self._until_s = 0.0
         self._pause_until_s = self._lockout_until_s = self._retry_s = -math.inf
 
     @property
+    def is_armed(self) -> bool:
+        """Whether a real latch moves."""
+        return self._latch.is_real and self.options.mode == "armed"
+
+    @property
     def is_unlocked(self) -> bool:
         """Whether the animal can pass (or could, were the door armed)."""
         return self._open
+
+    @property
+    def held(self) -> tuple[Hold, float] | None:
+        """What a person holds, and for how many seconds more."""
+        return None if self._hold is None else (self._hold, self._hold.until_s - self._time.now_s)
 
     @property
     def observes(self) -> bool:
@@ -206,7 +212,7 @@ class Door:
         if not 0 < for_s <= longest_s:
             raise ValueError(f"a door is held {'open' if open else 'locked'} for up to {longest_s:g} s, got {for_s}")
         self.tick(self._clock())
-        hold = _Hold(open, self._time.now_s + for_s, who)
+        hold = Hold(open, self._time.now_s + for_s, who)
         detail = f"{who} holds it {'open' if open else 'locked'} for {for_s:g} s"
         if not open:
             self._hold = hold
@@ -229,6 +235,18 @@ class Door:
             self._time.take(self._clock())
             self._end_hold(Cause.PERSON, f"{who} releases it")
 
+    def set_mode(self, mode: Mode, *, who: str) -> None:
+        """Go on in another mode, locked first.
+
+        Raises:
+            LatchError: it does not lock; the door is at fault, and in the other mode all the same.
+        """
+        try:
+            self.lock(Cause.PERSON, f'{who} sets the mode to "{mode}"')
+        finally:
+            self.options = replace(self.options, mode=mode)
+            self.driven = self._drive()
+
     def close(self, cause: Cause = Cause.STOP, detail: str = "") -> None:
         """Lock for good: no verdict and no person opens this door again. May be called twice."""
         self._closed = True
@@ -242,6 +260,14 @@ class Door:
             self.close()
         else:
             self.close(Cause.EXCEPTION, f"{kind.__name__}: {error}")
+
+    def _drive(self) -> Latch:
+        """What moves: the latch, or in a real one's place a shadow of it."""
+        if self.is_armed or not self._latch.is_real:
+            return self._latch
+        shadow = RecordingLatch(clock=self._clock, pulse_s=self._latch.pulse_s)
+        shadow.lock()
+        return shadow
 
     def _refusal(self, verdict: Verdict) -> str | None:
         if refusal := self._never_or_not_now():

@@ -138,20 +138,21 @@ class Journal:
             with suppress(JournalError), self._writing():  # `check` tells
                 pass
 
-    def visit(self, visit: Visit) -> None:
-        """Write down a visit that is over: its row now, its pictures in a moment."""
+    def visit(self, visit: Visit) -> int | None:
+        """Write down a visit that is over: its row now, its pictures in a moment. Returns its event; None where that failed."""
         try:
             event, keeps_pictures = self._write_visit(visit)
         except JournalError:
             self._lost["visits"] += 1
-            return
+            return None
         if not keeps_pictures:
-            return
+            return event
         try:
             self._jobs.put((event, visit), timeout=WAIT_S)
         except queue.Full:
             self._lost["pictures of visits"] += 1
             logger.warning("the disk is slower than the visits: the pictures of visit %d are not kept", event)
+        return event
 
     def check(self) -> None:
         """Costs nothing; for every turn of the loop.

@@ -43,7 +43,7 @@ class Model(Protocol):
 class Step:
     """A frame's way. `prediction` and `verdict` are None where the gate kept it; `opened`: the door just opened.
 
-    `observes`: a real latch stays locked whatever the door does.
+    `observes`: a real latch stays locked whatever the door does. `took_s`: what the model took, None where it had no say.
     """
 
     frame: Frame
@@ -54,6 +54,7 @@ class Step:
     opened: bool
     visit: Visit | None
     observes: bool = False
+    took_s: float | None = None
 
 
 class Watch:
@@ -70,6 +71,7 @@ class Watch:
         self._recent: deque[Observation] = deque(maxlen=RECENT_OBSERVATIONS)
         self._lock_asked = False
         self._stop_asked: Cause | None = None
+        self._took_s: float | None = None
         if ledger is not None:
             ledger.current = lambda: self._visits.current
 
@@ -101,6 +103,16 @@ class Watch:
             self._door.tick(now_s)
         self._report(self._visits.ended(now_s))
 
+    @property
+    def visit(self) -> Visit | None:
+        """The visit that goes on, without its pictures; None between visits."""
+        return self._visits.current
+
+    @property
+    def camera_state(self) -> CameraState:
+        """Whether the camera can be believed, by what it gives and by what the pictures show."""
+        return self._seen_by_gate if self._camera is None or self._camera.state is CameraState.OK else self._camera.state
+
     def use(self, model: Model, policy: Policy) -> None:
         """Go on with another model, between two frames; what the old one said counts no more."""
         self._model, self._policy = model, policy
@@ -120,6 +132,7 @@ class Watch:
         self._seen_by_gate = gate.camera
         self._mind(Cause.CAMERA, self._camera_trouble())
         prediction = verdict = None
+        self._took_s = None
         if gate.worth:
             prediction, verdict = self._classify(frame, gate)
         else:
@@ -127,7 +140,8 @@ class Watch:
         if not self._door.faults:
             self._door.started()
         opened = self._door.is_unlocked and not was_open
-        return Step(frame, gate, prediction, verdict, self._door.state, opened, self._visits.current, self._door.observes)
+        return Step(frame, gate, prediction, verdict, self._door.state, opened, self._visits.current, self._door.observes,
+                    self._took_s)
 
     def _classify(self, frame: Frame, gate: GateResult) -> tuple[Prediction | None, Verdict | None]:
         began_s = self._clock()
@@ -137,7 +151,7 @@ class Watch:
             self._mind(Cause.INFERENCE, str(error))
             return None, None
         self._mind(Cause.INFERENCE, None)
-        took_s, late_s = self._clock() - began_s, began_s - frame.time_s
+        self._took_s, late_s = (took_s := self._clock() - began_s), began_s - frame.time_s
         self._mind(Cause.OVERRUN, f"the model took {took_s:.1f} s" if took_s > OVERRUN_S else None)
         self._mind(Cause.STALE, f"a frame came {late_s:.1f} s late" if late_s > STALE_S else None)
         seen = Observation(frame.time_s, prediction, gate.infrared)
@@ -159,7 +173,7 @@ class Watch:
         return _refused(verdict, self._door)
 
     def _camera_trouble(self) -> str | None:
-        state = self._seen_by_gate if self._camera is None or self._camera.state is CameraState.OK else self._camera.state
+        state = self.camera_state
         return None if state is CameraState.OK else f"the camera is {state.value}"
 
     def _mind(self, cause: Cause, trouble: str | None) -> None:
@@ -177,7 +191,7 @@ class Watch:
         if visit is None:
             return
         if self._ledger is not None:
-            self._ledger.journal.visit(visit)
+            self._ledger.visit(visit)
         if not visit.unlocked and visit.label not in self._policy.unlock:
             with _door_tells():
                 self._door.stranger(self._clock())

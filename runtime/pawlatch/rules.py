@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from pawlatch.errors import ConfigError
 from pawlatch.sensors import SensorOptions
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Direction = Literal["in", "out"]
 Mode = Literal["off", "observe", "armed"]
+MODES: tuple[Mode, ...] = get_args(Mode)  # each allows more than the one before
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 DAY_MIN = 24 * 60

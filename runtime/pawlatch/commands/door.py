@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
+from pawlatch.attendant import Attendant
 from pawlatch.camera import CameraState, open_camera
 from pawlatch.classify import Classifier
 from pawlatch.commands.arguments import positive, whole
@@ -26,6 +27,7 @@ from pawlatch.ledger import Ledger
 from pawlatch.loop import Step, Watch, signals
 from pawlatch.model import cache_folder, open_model
 from pawlatch.overlay import ClipWriter, clock_text, draw, draw_silent
+from pawlatch.panel import Held, Panel, View, Visitor
 from pawlatch.replay import ClipClock
 from pawlatch.rules import Mode, arming_doubts, check_labels
 from pawlatch.selftest import selftest_once
@@ -102,11 +104,15 @@ def run(argv: list[str]) -> int:
     ):
         mind: _Mind | None = None
         show: Show | None = None
+        panel = held.enter_context(closing(Panel()))
+        has_fronts = False
         while True:
-            with _locked_door(config, args, clock) as (door, ledger):
+            with _locked_door(config, args, clock, panel) as (door, ledger):
                 mind = mind or _Mind.opened(config)
                 show = show or _opened_show(config, held)
-                session = _Session(config, mind, door, ledger, clock=clock, notifier=notifier, show=show, wishes=wishes)
+                has_fronts = has_fronts or _open_fronts(config, panel, held)
+                session = _Session(config, mind, door, ledger, clock=clock, notifier=notifier, show=show, wishes=wishes,
+                                   panel=panel if has_fronts else None)
                 session.watch(paced=not args.fast, wait=args.config is not None, record=args.record)
             if wishes.ends or not wishes.begins_again:
                 notifier.stopping()
@@ -117,7 +123,7 @@ def run(argv: list[str]) -> int:
 
 
 @contextmanager
-def _locked_door(config: Config, args: argparse.Namespace, clock: Clock) -> Iterator[tuple[Door, Ledger | None]]:
+def _locked_door(config: Config, args: argparse.Namespace, clock: Clock, panel: Panel) -> Iterator[tuple[Door, Ledger | None]]:
     """A door that is locked before anything else is opened, and locked again however it is left."""
     with ExitStack() as stack:
         latch = stack.enter_context(closing(open_latch(config.latch, clock=clock)))
@@ -132,6 +138,7 @@ def _locked_door(config: Config, args: argparse.Namespace, clock: Clock) -> Iter
 
         def moved(transition: Transition) -> None:
             _tell(transition)
+            panel.moved(transition)
             if ledger is not None:
                 ledger.journal.transition(transition)
 
@@ -148,8 +155,9 @@ class _Session:
     """One run of the loop under one set of settings."""
 
     def __init__(self, config: Config, mind: _Mind, door: Door, ledger: Ledger | None, *, clock: Clock, notifier: Notifier,
-                 show: Show | None, wishes: _Wishes) -> None:
-        self._wishes = wishes
+                 show: Show | None, wishes: _Wishes, panel: Panel | None) -> None:
+        self._wishes, self._panel = wishes, panel
+        self._attendant = Attendant(door, folder=None if ledger is None else config.journal.folder)
         self._config, self._mind, self._door, self._ledger = config, mind, door, ledger
         self._clock, self._notifier, self._show = clock, notifier, show
 
@@ -161,13 +169,16 @@ class _Session:
             closing(self._slot()) as slot,
             _recorded(record, fps=camera.fps) as keep,
         ):
-            watch = Watch(self._mind.classifier, self._mind.policy, self._door, clock=clock, on_visit=_print_visit,
+            watch = Watch(self._mind.classifier, self._mind.policy, self._door, clock=clock, on_visit=self._visited,
                           gate=Gate(config.gate), camera=camera, ledger=self._ledger)
 
             def turn_over() -> None:
                 self._notifier.status("; ".join([self._door.state.value, *self._door.faults.values()]))
                 self._notifier.watchdog()
                 slot.poll(clock())
+                if self._panel is not None:
+                    self._panel.carry_out(self._attendant.carry_out)
+                    self._panel.publish(self._view(watch))
 
             def idle() -> None:
                 watch.tick()
@@ -179,6 +190,8 @@ class _Session:
                 camera.stop()
 
             self._introduce()
+            if kept := self._attendant.resume():
+                _say(kept)
             frames = camera.frames(idle=idle)
             self._wishes.tell(stop)
             for step in watch.steps(clock.follow(frames) if isinstance(clock, ClipClock) else frames):
@@ -210,18 +223,40 @@ class _Session:
                 policy.unlock, policy.name, policy_to_json(policy),
             ))
 
+    def _view(self, watch: Watch) -> View:
+        door, classifier, visit, held = self._door, self._mind.classifier, watch.visit, self._door.held
+        return View(
+            door.state, door.is_unlocked and not door.observes, door.observes, door.options.mode, self._attendant.modes,
+            door.faults, None if held is None else Held(held[0].is_open, round(held[1]), held[0].who), watch.camera_state,
+            None if visit is None else Visitor(visit.label, round(visit.score, 2), visit.reason),
+            classifier.card.name, classifier.variant, classifier.card.files[classifier.variant].sha256,
+            classifier.card.labels, self._mind.policy.unlock,
+        )
+
+    def _visited(self, visit: Visit) -> None:
+        _say(visit_line(visit))
+        if self._panel is not None:
+            self._panel.visited(visit, event=None if self._ledger is None else self._ledger.newest, armed=self._door.is_armed)
+
     def _tell(self, step: Step) -> None:
+        policy = self._mind.policy
         if self._show is not None:
-            policy = self._mind.policy
             self._show.publish(lambda: draw(step, policy=policy))
+        if self._panel is not None:
+            self._panel.saw(step.took_s)
+            self._panel.picture = lambda: draw(step, policy=policy)
         if step.opened and step.verdict is not None:
             did, verdict = "unlocked" if self._door.is_armed else "would have unlocked", step.verdict
             _say(f"{clock_text(self._clock()):>9}  {did} for {verdict.label} {verdict.score:.2f}: {verdict.reason}")
 
     def _publish_silence(self, camera: CameraState) -> None:
-        if self._show is not None and camera is not CameraState.OK:
-            door, now_s = self._door.state, self._clock()
+        if camera is CameraState.OK:
+            return
+        door, now_s = self._door.state, self._clock()
+        if self._show is not None:
             self._show.publish(lambda: draw_silent(door=door, camera=camera, time_s=now_s))
+        if self._panel is not None:
+            self._panel.picture = lambda: draw_silent(door=door, camera=camera, time_s=now_s)
 
 
 def _arguments(argv: list[str]) -> argparse.Namespace:
@@ -283,6 +318,11 @@ def _opened_show(config: Config, held: ExitStack) -> Show | None:
     return show
 
 
+def _open_fronts(config: Config, panel: Panel, held: ExitStack) -> bool:
+    """Begin to serve the door to those who watch it from elsewhere; whether there are any."""
+    return False
+
+
 @contextmanager
 def _recorded(path: Path | None, *, fps: float) -> Iterator[Callable[[Step, Policy], object]]:
     """Yield what draws a step into the clip `path`, or nothing where there is none."""
@@ -305,10 +345,6 @@ def _stopwatch() -> Clock:
     """Monotonic seconds since now."""
     began_s = time.monotonic()
     return lambda: time.monotonic() - began_s
-
-
-def _print_visit(visit: Visit) -> None:
-    _say(visit_line(visit))
 
 
 def _say(line: str) -> None:
