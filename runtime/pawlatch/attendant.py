@@ -66,8 +66,10 @@ class Attendant:
         options = self._door.options
         if self._door.observes:
             return Answer(False, 'the door only observes, so its latch stays locked; only mode = "armed" moves it')
-        for_s = options.unlock_s if request.wish is Wish.UNLOCK else request.for_s or options.held_open_longest_s
-        if refusal := _out_of_bounds(for_s, options.held_open_longest_s):
+        longest_s = options.held_open_longest_s
+        asked_s = longest_s if request.for_s is None else request.for_s
+        for_s = options.unlock_s if request.wish is Wish.UNLOCK else asked_s
+        if refusal := _out_of_bounds(for_s, longest_s):
             return Answer(False, refusal)
         refusal = self._door.hold(open=True, for_s=for_s, who=request.who)
         return Answer(True, f"open for {for_s:g} s") if refusal is None else Answer(False, refusal)
@@ -77,9 +79,10 @@ class Attendant:
         for_s = longest_s if request.for_s is None else request.for_s
         if refusal := _out_of_bounds(for_s, longest_s):
             return Answer(False, refusal)
-        self._door.hold(open=False, for_s=for_s, who=request.who)
         until_s = self._wall_s() + for_s
-        return self._kept(replace(self._standing, locked_until_unix_s=until_s, who=request.who), f"locked for {for_s:g} s")
+        kept = self._kept(replace(self._standing, locked_until_unix_s=until_s, who=request.who), f"locked for {for_s:g} s")
+        self._door.hold(open=False, for_s=for_s, who=request.who)
+        return kept
 
     def _set_mode(self, request: Request) -> Answer:
         mode = request.mode
@@ -88,10 +91,13 @@ class Attendant:
                                  f"{' or '.join(self.modes)}, got {mode}")
         if mode == self._door.options.mode:
             return Answer(True, f"the mode is {mode}")
-        self._door.set_mode(mode, who=request.who)
         is_settings = mode == self._settings_mode
-        return self._kept(replace(self._standing, mode=None if is_settings else mode, who=request.who,
+        kept = self._kept(replace(self._standing, mode=None if is_settings else mode, who=request.who,
                                   settings_mode=None if is_settings else self._settings_mode), f"the mode is {mode}")
+        self._door.set_mode(mode, who=request.who)
+        return kept
+
+    # Both write first: where the latch does not obey, or the process dies at it, the next start still knows the wish.
 
     def _kept(self, standing: Standing, done: str) -> Answer:
         self._standing = standing
