@@ -4,6 +4,7 @@ import contextlib
 import logging
 import math
 import random
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
@@ -755,7 +756,7 @@ class Walk:
     def write(self, now_s, verdict):
         if self.random.random() < 0.05:
             raise OSError("no space left")
-        self.records += 1
+        self.records += self.door.is_armed  # otherwise a shadow moves
 
     def hear(self, transition):
         assert transition.before is self.state, "a transition was not told"
@@ -821,6 +822,9 @@ class Walk:
     def lock(self, door):
         door.lock(Cause.RELOAD)
 
+    def set_mode(self, door):
+        door.set_mode(self.random.choice(("armed", "armed", "observe", "off")), who="Kim")
+
     def break_latch(self, door):
         self.latch.broken = self.random.choice(("", "", "lock", "unlock"))
 
@@ -829,14 +833,21 @@ class Walk:
         self.reed.closed = self.random.random() < 0.7
         self.reed.fails = self.random.random() < 0.1
 
-    kinds = (*[verdict] * 6, *[pass_time] * 5, *[recover] * 3, long_time, jump, no_time, fault, stranger, hold, release, lock,
-             break_latch, sense)
+    def arm(self, door):
+        if not door.is_armed:
+            door.set_mode("armed", who="Kim")
+
+    kinds = (*[verdict] * 6, *[pass_time] * 5, *[recover] * 3, *[arm] * 3, long_time, jump, no_time, fault, stranger, hold, release,
+             lock, set_mode, break_latch, sense)
 
     def check(self):
         door, latch = self.door, self.latch
         shut = door.state in (DoorState.STARTING, DoorState.LOCKED, DoorState.LOCKOUT, DoorState.FAULT)
         assert not (shut and latch.told is UNLOCKED), f"unlocked while {door.state.value}"
-        assert door.is_unlocked == (latch.told is UNLOCKED), "the door is wrong about its latch"
+        if door.is_armed:
+            assert door.is_unlocked == (latch.told is UNLOCKED), "the door is wrong about its latch"
+        else:
+            assert latch.told is LOCKED, "a real latch moves in a door that is not armed"
         assert door.state is self.state, "a change was not told"
         if latch.state is UNLOCKED and latch.told is LOCKED:
             assert Cause.LATCH in door.faults, "a lock that failed is no fault"
@@ -884,6 +895,11 @@ def _locks_and_hides_that_it_failed(latch):
     return iter(())
 
 
+def _lets_the_latch_be(door, mode, *, who):
+    door.options = replace(door.options, mode=mode)
+    door.driven = door._drive()
+
+
 def _believes_the_clock(elapsed, shown_s):
     elapsed.shown_s = elapsed.now_s = shown_s if math.isfinite(shown_s) else elapsed.now_s
     return 0.0
@@ -892,13 +908,14 @@ def _believes_the_clock(elapsed, shown_s):
 SABOTAGES = {
     "unlocked while": (Door, "_command_lock", lambda door: None),
     "open for too long": (Door, "_extend", lambda door: setattr(door, "_until_s", math.inf)),
-    "moved within the pause": (Door, "_not_again_yet", lambda door: None),
+    "within the pause|powered for": (Door, "_not_again_yet", lambda door: None),
     "powered for too long": (Duty, "used_s", lambda duty, time_s: 0.0),
     "too often within an hour": (Tally, "is_full", lambda tally, time_s: False),
     "not written before": (Door, "_unlock", _moves_then_writes),
     "was not told": (Door, "_tell", lambda door, *told, **more: None),
     "may never pass": (Door, "_refusal", lambda door, verdict: door._never_or_not_now() or door._not_again_yet()),
     "open for|within the|powered for": (Elapsed, "take", _believes_the_clock),
+    "is not armed|wrong about": (Door, "set_mode", _lets_the_latch_be),
     "is no fault": ("pawlatch.door._failures", _locks_and_hides_that_it_failed),
 }
 
