@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
+from pawlatch.bundle import PREVIOUS_NAME, selftest_names, sweep
 from pawlatch.card import CARD_NAME, ModelCard, VariantFile, read_card, verified_file
 from pawlatch.errors import ModelCardError
 from pawlatch.files import new_folder, sha256, write_atomic
 from pawlatch.selftest import FOLDER as SELFTEST
-from pawlatch.selftest import name_of, read_expected
-from pawlatch_convert.page import PAGE_NAME
 from pawlatch_convert.parity import ParityResult, VariantResult
 from pawlatch_convert.recipes import RECIPES, Recipe
 
 PARITY_NAME = "parity.json"
-PREVIOUS_NAME = "pawlatch.previous.json"
-_OURS = re.compile(rf"({'|'.join(RECIPES)})-[0-9a-f]{{8}}\.(tflite|onnx)")
-# what a run that was killed may leave
-_LEFTOVER = re.compile(r"\..+\.\d+\.part|(parity\.json|parity\.html|pawlatch\.previous\.json)\.new")
 _log = logging.getLogger(__name__)
 
 
@@ -88,7 +81,7 @@ def promote(edge: Path, staged: Path, card: ModelCard, result: ParityResult, pag
     with _undone_on_failure(edge):
         (edge / SELFTEST).mkdir(exist_ok=True)
         models = [entry.name for entry in card.files.values()]
-        for name in (*models, *_selftest_names(staged, card.parity.get(SELFTEST))):
+        for name in (*models, *selftest_names(staged, card.parity.get(SELFTEST))):
             if (staged / name).is_file():
                 write_atomic(edge / name, (staged / name).read_bytes())
         write_atomic(waiting[PARITY_NAME], _to_json(result))
@@ -99,32 +92,7 @@ def promote(edge: Path, staged: Path, card: ModelCard, result: ParityResult, pag
     for name, path in waiting.items():  # after the commit only what needs no room on the disk
         if path.is_file():
             path.replace(edge / name)
-    _sweep(edge)
-
-
-def roll_back(edge: Path) -> ModelCard:
-    """Make the previous card the bundle's again; the one that was there becomes the previous one, so that this undoes itself.
-
-    Raises:
-        ModelCardError: no bundle, no previous card, or a file of it, or its self-test, that is no longer whole.
-        OutputError: the disk refuses; then the bundle is as it was.
-    """
-    now = read_card(edge)
-    if not (edge / PREVIOUS_NAME).is_file():
-        raise ModelCardError(f"{edge} keeps no {PREVIOUS_NAME}: no bundle was promoted over another; convert again")
-    with TemporaryDirectory(prefix="pawlatch-") as folder:
-        shutil.copyfile(edge / PREVIOUS_NAME, Path(folder) / CARD_NAME)
-        previous = read_card(Path(folder))
-    for variant in previous.files:
-        verified_file(edge, previous, variant)
-    require_selftest(edge, previous)
-    waiting = edge / f"{PREVIOUS_NAME}.new"
-    write_atomic(waiting, now.to_json())
-    previous.write(edge)
-    waiting.replace(edge / PREVIOUS_NAME)
-    for name in (PARITY_NAME, PAGE_NAME):  # they told of the bundle that was there; `convert --verify` tells of this one
-        (edge / name).unlink(missing_ok=True)
-    return previous
+    sweep(edge)
 
 
 def reject(edge: Path, staged: Path, result: ParityResult, page: Path) -> None:
@@ -142,62 +110,6 @@ def reject(edge: Path, staged: Path, result: ParityResult, page: Path) -> None:
                 shutil.copyfile(staged / entry.file.name, folder / entry.file.name)
         write_atomic(folder / PARITY_NAME, _to_json(result))
         shutil.copyfile(page, folder / page.name)
-
-
-def _sweep(edge: Path) -> None:
-    """Delete files of ours that neither the card nor the previous one names."""
-    wanted = set()
-    for name in (CARD_NAME, PREVIOUS_NAME):
-        if (edge / name).is_file():
-            card = json.loads((edge / name).read_text(encoding="utf-8"))
-            wanted |= {entry["name"] for entry in card["files"].values()}
-            wanted |= _kept_of_selftest(edge, card["parity"].get(SELFTEST))
-    for path in edge.iterdir():
-        if (_OURS.fullmatch(path.name) and path.name not in wanted) or _LEFTOVER.fullmatch(path.name):
-            path.unlink(missing_ok=True)
-    for path in (edge / SELFTEST).iterdir():
-        if f"{SELFTEST}/{path.name}" not in wanted:
-            path.unlink()
-
-
-def require_selftest(bundle: Path, card: ModelCard) -> None:
-    """Refuse a bundle whose self-test is not what its card vouches for; one without a self-test is whole.
-
-    Raises:
-        ModelCardError: its list or a photo is missing or damaged, or the list holds nothing of a variant.
-    """
-    digest = card.parity.get(SELFTEST)
-    names = _selftest_names(bundle, digest)
-    for name in names[:-1]:  # photos, each named by its content
-        path = bundle / name
-        if not path.is_file() or not sha256(path).startswith(path.stem):
-            raise ModelCardError(f"{path}, a photo of the self-test, is missing or damaged; convert again")
-    if digest and (unknown := card.files.keys() - read_expected(bundle, digest)["variants"].keys()):
-        raise ModelCardError(f"the self-test in {bundle} holds nothing of {', '.join(sorted(unknown))}; convert again")
-
-
-def _selftest_names(folder: Path, digest: str | None) -> list[str]:
-    """Files of the self-test that a card names by its digest, from the bundle on; none of a bundle without one.
-
-    Raises:
-        ModelCardError: its list is missing or not what the card vouches for.
-    """
-    if digest is None:
-        return []
-    try:
-        photos = [photo["file"] for photo in read_expected(folder, digest)["photos"]]
-    except (OSError, ValueError) as error:
-        raise ModelCardError(f"the self-test in {folder} is not whole: {error}; convert again") from error
-    return [f"{SELFTEST}/{name}" for name in (*photos, name_of(digest))]
-
-
-def _kept_of_selftest(edge: Path, digest: str | None) -> set[str]:
-    """The same for the sweep, to which a damaged list is nothing to keep."""
-    try:
-        return set(_selftest_names(edge, digest))
-    except ModelCardError as error:
-        _log.warning("not kept: %s", error)
-        return set()
 
 
 @contextmanager

@@ -8,10 +8,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from pawlatch.bundle import roll_back
 from pawlatch.commands.arguments import whole
 from pawlatch.errors import ModelCardError
 from pawlatch.image import FIT_POLICIES
-from pawlatch_convert.bundle import roll_back
 from pawlatch_convert.parity import Gate, ParityResult
 from pawlatch_convert.pipeline import BUDGET_S, ConvertOptions, convert_model
 from pawlatch_convert.recipes import RECIPES, REFERENCE

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from pawlatch.bundle import require_selftest
 from pawlatch.card import SAVED_MODEL, ModelCard, VariantFile, read_bundle, verified_file
 from pawlatch.classify import Classifier
 from pawlatch.errors import EngineError, ModelCardError, PhotosError
 from pawlatch.files import sha256
 from pawlatch.photos import SetAside
 from pawlatch.quiet import quiet
-from pawlatch_convert.bundle import require_selftest
 from pawlatch_convert.census import take_census
 from pawlatch_convert.climb import MIXED
 from pawlatch_convert.compare import accuracy, agreement_matrix, decides

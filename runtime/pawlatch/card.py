@@ -132,11 +132,20 @@ def read_card(folder: Path) -> ModelCard:
             f"{folder} holds no {CARD_NAME}, so its labels and input are unknown; make the model with `pawlatch train`, "
             "or name the edge/ folder that `convert` wrote"
         )
+    return parse_card(path.read_bytes(), name=str(path))
+
+
+def parse_card(data: bytes, *, name: str) -> ModelCard:
+    """A card from its bytes; `name` is what messages call it.
+
+    Raises:
+        ModelCardError: not JSON, a missing or wrong key, or a newer schema.
+    """
     try:
-        return _parse(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return _parse(json.loads(data.decode("utf-8")))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         detail = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-        raise ModelCardError(f"{path} is not a usable card: {detail}") from error
+        raise ModelCardError(f"{name} is not a usable card: {detail}") from error
 
 
 def read_bundle(folder: Path) -> tuple[Path, ModelCard]:

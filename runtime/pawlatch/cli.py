@@ -35,6 +35,7 @@ COMMANDS = {
     "explain": Command("pawlatch.commands.explain:explain", "why the door did what it did at a visit"),
     "report": Command("pawlatch.commands.journal:report", "what the door did, or would have done, before it is armed"),
     "latch": Command("pawlatch.commands.latch:latch", "lock, test or ask the latch from outside"),
+    "model": Command("pawlatch.commands.model:model", "another model for the door: pull, push, compare, sign, roll back"),
     "service": Command("pawlatch.commands.service:service", "the door as a systemd service"),
     "bench": Command("pawlatch.commands.bench:bench", "how fast each variant is here, as ratios of one run"),
     "doctor": Command("pawlatch.commands.doctor:doctor", "is everything well: model, camera, latch, disk, clock"),

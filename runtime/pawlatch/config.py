@@ -19,6 +19,7 @@ from pawlatch.latch import LatchOptions
 from pawlatch.model import ModelOptions
 from pawlatch.show import ShowOptions
 from pawlatch.tables import parse, read_toml
+from pawlatch.updates import UpdateOptions
 
 T = TypeVar("T")
 
@@ -35,6 +36,7 @@ class Config:
     latch: LatchOptions = field(default_factory=LatchOptions)
     journal: JournalOptions = field(default_factory=JournalOptions)
     show: ShowOptions = field(default_factory=ShowOptions)
+    update: UpdateOptions = field(default_factory=UpdateOptions)
 
     def with_(self, table: str, **values: Any) -> Config:
         """The same with these values in one table; None leaves what was."""

@@ -47,5 +47,9 @@ class WeightsError(PawlatchError, OSError):
     """Backbone weights that cannot be had here."""
 
 
+class UpdateError(PawlatchError, OSError):
+    """Another model that cannot be had, or that nobody vouches for."""
+
+
 class MissingExtraError(PawlatchError, ImportError):
     """A room of pawlatch whose dependencies are not installed; the message holds the line to type."""

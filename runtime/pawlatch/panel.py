@@ -143,8 +143,8 @@ class Updater(Protocol):
     def status(self) -> UpdateStatus:
         """What is installed, and what could be."""
 
-    def install(self) -> None:
-        """Begin to install the latest; returns at once."""
+    def install(self, who: str) -> None:
+        """Begin to install the latest, as `who` asks; returns at once."""
 
 
 class Panel:

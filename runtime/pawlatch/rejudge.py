@@ -106,17 +106,24 @@ def recorded_policy(visit: RecordedVisit, name: str | None = None) -> Policy:
 
 def compare_models(visit: RecordedVisit, then: Policy, classifier: Classifier, options: DecisionOptions) -> OtherModel | None:
     """The kept frames by another model, and by the one that decided then; None where no frame was kept."""
-    kept = [(visit.observations[index], image) for index, image in visit.inputs]
-    if not kept:
+    old, new = _kept(visit), taken_again(visit, classifier)
+    if not old:
         return None
     now = policy_from_card(classifier.card, classifier.variant, options)
-    times_s = _closed_up([seen.time_s for seen, _ in kept])
-    old = [replace(seen, time_s=time_s) for (seen, _), time_s in zip(kept, times_s, strict=True)]
-    new = [replace(seen, prediction=classifier(image)) for seen, (_, image) in zip(old, kept, strict=True)]
     return OtherModel(
-        len(kept), judge(then, old), judge(now, new), _mean_own(old, then.unlock), _mean_own(new, now.unlock),
+        len(old), judge(then, old), judge(now, new), _mean_own(old, then.unlock), _mean_own(new, now.unlock),
         sum(a.prediction.label != b.prediction.label for a, b in zip(old, new, strict=True)),
     )
+
+
+def taken_again(visit: RecordedVisit, classifier: Classifier) -> list[Observation]:
+    """The kept frames as a model sees them, oldest first.
+
+    Raises:
+        JournalError: their file is damaged.
+    """
+    images = [image for _, image in visit.inputs]
+    return [replace(seen, prediction=classifier(image)) for seen, image in zip(_kept(visit), images, strict=True)]
 
 
 def judge_again(visit: RecordedVisit, policy: str | None, classifier: Classifier | None, options: DecisionOptions) -> Again:
@@ -130,8 +137,16 @@ def judge_again(visit: RecordedVisit, policy: str | None, classifier: Classifier
     return Again(visit.event, now.name, len(visit.observations), judge(now, visit.observations), model)
 
 
+def _kept(visit: RecordedVisit) -> list[Observation]:
+    """What the model of then said of the kept frames, pauses closed up."""
+    seen = [visit.observations[index] for index, _ in visit.inputs]
+    return [replace(one, time_s=time_s) for one, time_s in zip(seen, _closed_up([one.time_s for one in seen]), strict=True)]
+
+
 def _closed_up(times_s: Sequence[float]) -> list[float]:
     """The times with no pause longer than PAUSE_S."""
+    if not times_s:
+        return []
     steps = np.minimum(np.diff(times_s, prepend=times_s[:1]), PAUSE_S)
     return [float(time_s) for time_s in times_s[0] + np.cumsum(steps)]
 

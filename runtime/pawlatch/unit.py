@@ -23,6 +23,7 @@ SYSUSERS = Path(f"/etc/sysusers.d/{NAME}.conf")
 STATE = Path("/var/lib") / NAME
 LOCAL = ("127.0.0.1", "::1", "localhost")
 
+_WEB = ("http://", "https://")
 _STREAMS = ("rtsp://", "rtsps://", "http://", "https://")
 _HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
 _PRIVATE = (Path("/tmp"), Path("/var/tmp"))  # which PrivateTmp hides
@@ -59,7 +60,9 @@ def needs_of(config: Config, *, program: Path, config_path: Path) -> Needs:
     is_picamera, is_video = uri == "picamera", uri.isdigit() or uri.startswith("/dev/")
     is_stream, is_command = uri.startswith(_STREAMS), config.latch.kind == "command"
     is_shown = config.show.port is not None
-    has_network = is_stream or is_command or is_shown
+    update = config.update
+    is_updated = update.url is not None and update.url.startswith(_WEB)
+    has_network = is_stream or is_command or is_shown or is_updated
     families = [*(["AF_INET", "AF_INET6"] if has_network else []), *(["AF_NETLINK"] if has_network or is_picamera else [])]
     commands = [Path(each[0]) for each in (config.latch.lock, config.latch.unlock) if each]
     is_file = not (is_picamera or is_video or is_stream) and not uri.startswith("scene:")
@@ -67,10 +70,14 @@ def needs_of(config: Config, *, program: Path, config_path: Path) -> Needs:
         devices=(*(_PICAMERA if is_picamera else _VIDEO if is_video else ()), *(_GPIO if has_pins else ())),
         groups=(*(("video",) if is_picamera or is_video else ()), *(("gpio",) if has_pins else ())),
         families=("AF_UNIX", *families),  # by netlink glibc asks for addresses, and libcamera for cameras
-        is_local=is_shown and config.show.host in LOCAL and not is_stream and not is_command,
+        is_local=is_shown and config.show.host in LOCAL and not (is_stream or is_command or is_updated),
         runs_others=is_command or is_picamera,
-        reads=(program, Path(sys.executable).resolve(), config_path, bundle, *commands, *([Path(uri)] if is_file else [])),
-        writes=() if config.journal.folder in (JournalOptions().folder, STATE) else (config.journal.folder,),
+        reads=(program, Path(sys.executable).resolve(), config_path, bundle, *commands, *([Path(uri)] if is_file else []),
+               *([update.key] if update.key else [])),
+        writes=tuple(folder for folder in (
+            *([config.journal.folder] if config.journal.folder != JournalOptions().folder else []),
+            *([bundle] if update.url is not None else []),
+        ) if not folder.is_relative_to(STATE)),
     )
 
 
@@ -83,7 +90,7 @@ def doubts(needs: Needs, *, user: str) -> list[str]:
                         f"move it, for example to /opt/{NAME}, or type: sudo chmod o+rX {barrier}")
         elif any(path.is_relative_to(private) for private in _PRIVATE):
             told.append(f"{path} lies in a folder that the service sees empty; move it, for example to {STATE}")
-    told += [f"the journal's folder {path} must be there, and {user}'s; type: sudo install -d -o {user} {path}"
+    told += [f"the service writes to {path}, which must be there, and {user}'s; type: sudo install -d -o {user} {path}"
              for path in needs.writes if not path.is_dir() or _owner(path) != user]
     return told
 

@@ -152,7 +152,7 @@ SABOTAGES: dict[str, Callable[[Replace], None]] = {
     "kill_after_the_first_file": after(bundle, "write_atomic", when=lambda path, data: path.suffix == ".tflite"),
     "kill_before_the_commit": before(bundle.ModelCard, "write", when=is_of_the_bundle),
     "kill_after_the_commit": after(bundle.ModelCard, "write", when=is_of_the_bundle),
-    "kill_before_the_sweep": before(bundle, "_sweep"),
+    "kill_before_the_sweep": before(bundle, "sweep"),
     "interrupt_before_the_commit": before(bundle.ModelCard, "write", signal.SIGINT, when=is_of_the_bundle),
 }
 

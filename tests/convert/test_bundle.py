@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 
 from pawlatch import cli
+from pawlatch.bundle import roll_back
 from pawlatch.card import CARD_NAME, ModelCard, read_bundle, read_card, verified_file
 from pawlatch.classify import Classifier
 from pawlatch_convert import pipeline
-from pawlatch_convert.bundle import promote, roll_back
+from pawlatch_convert.bundle import promote
 from pawlatch_convert.parity import ParityResult
 
 SCRIPT = Path(__file__).with_name("sabotages.py")
@@ -32,7 +33,8 @@ PLUGS = """
 import os, pickle, shutil, signal, sys
 from itertools import count
 from pathlib import Path
-from pawlatch_convert import bundle
+from pawlatch.bundle import roll_back
+from pawlatch_convert.bundle import promote
 
 def killed(function, *arguments, **named):
     if isinstance(arguments[0], int):
@@ -63,7 +65,7 @@ for k in count():
         for operation in ("replace", "rename", "unlink", "rmdir", "mkdir", "fsync"):
             setattr(os, operation, fused(getattr(os, operation), operations, k))
         try:
-            getattr(bundle, name)(edge, *arguments)
+            {"promote": promote, "roll_back": roll_back}[name](edge, *arguments)
         except KeyboardInterrupt:
             os._exit(INTERRUPTED)
         sys.exit(0)

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from pawlatch import cli
+from pawlatch.bundle import PREVIOUS_NAME
 from pawlatch.card import CARD_NAME, InputSpec, ModelCard, read_card
 from pawlatch.classify import Classifier
 from pawlatch.photos import Photo
 from pawlatch.selftest import FOLDER, name_of, read_expected, selftest
 from pawlatch_convert import selftest as writer
-from pawlatch_convert.bundle import PREVIOUS_NAME
 from pawlatch_convert.compare import Outputs, Scored
 from pawlatch_convert.photoset import Sample
 

@@ -35,6 +35,7 @@ from pawlatch.sensors import open_sensors
 from pawlatch.service import Notifier
 from pawlatch.show import Show, show_address
 from pawlatch.swap import ModelSlot
+from pawlatch.updates import Updater
 from pawlatch.visit import Visit
 
 Clock = Callable[[], float]
@@ -110,6 +111,7 @@ def run(argv: list[str]) -> int:
             with _locked_door(config, args, clock, panel) as (door, ledger):
                 mind = mind or _Mind.opened(config)
                 show = show or _opened_show(config, held)
+                panel.updater = panel.updater or _opened_updater(config, args.config, held)
                 has_fronts = has_fronts or _open_fronts(config, panel, held)
                 session = _Session(config, mind, door, ledger, clock=clock, notifier=notifier, show=show, wishes=wishes,
                                    panel=panel if has_fronts else None)
@@ -321,6 +323,12 @@ def _opened_show(config: Config, held: ExitStack) -> Show | None:
 def _open_fronts(config: Config, panel: Panel, held: ExitStack) -> bool:
     """Begin to serve the door to those who watch it from elsewhere; whether there are any."""
     return False
+
+
+def _opened_updater(config: Config, path: Path | None, held: ExitStack) -> Updater | None:
+    if config.update.url is None:
+        return None
+    return held.enter_context(Updater(config.update, bundle=config.model.bundle, config=path))
 
 
 @contextmanager
