@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import cv2
@@ -11,12 +15,17 @@ import pytest
 
 from pawlatch import scene
 from pawlatch.camera import Frame
-from pawlatch.classify import Prediction
-from pawlatch.decide import Observation, Verdict
+from pawlatch.card import CARD_NAME
+from pawlatch.classify import Classifier, Prediction
+from pawlatch.decide import Observation, Verdict, policy_from_card, policy_to_json
+from pawlatch.files import sha256
 from pawlatch.gate import GateResult, Refusal
 from pawlatch.image import fit
+from pawlatch.journal import Journal, JournalOptions, Setting
+from pawlatch.replay import replay_clip
 from pawlatch.scene.animal import Animal, Pose, any_animal
 from pawlatch.scene.porch import HOME, LIGHTS, Porch
+from pawlatch.selftest import FOLDER, name_of
 from pawlatch.visit import Visit, Visits
 
 FPS = 10
@@ -100,6 +109,53 @@ def stay(seen: Callable[..., Observation]) -> Callable[..., Visit]:
         return visit
 
     return come
+
+
+@pytest.fixture
+def recorded(tmp_path: Path, clock: Clock) -> Callable[[Path, Path], Path]:
+    """`recorded(bundle, clip)`: the journal that a door with this model would have of a clip; it decides by evidence."""
+
+    def record(bundle: Path, clip: Path) -> Path:
+        classifier = Classifier(bundle)
+        policy = policy_from_card(classifier.card, classifier.variant)
+        entry = classifier.card.files[classifier.variant]
+        setting = Setting("observe", "tiny", classifier.variant, entry.sha256, policy.unlock, policy.name, policy_to_json(policy))
+        folder = tmp_path / "journal"
+        with Journal(JournalOptions(folder), clock=clock, wall=lambda: datetime(2026, 1, 2, 7, 30, tzinfo=UTC)) as written:
+            written.describe(setting)
+            for visit in replay_clip(classifier, clip, policy=policy).visits:
+                clock.now_s = visit.end_s
+                if visit.unlocked:
+                    written.unlocking(visit.start_s + visit.time_to_unlock_s, visit.verdict, visit)
+                written.visit(visit)
+                written.flush()
+        return folder
+
+    return record
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Callable[..., Path]:
+    """`published("new", unlock=["other"])`: a bundle as `convert` lays it out, its card changed so."""
+
+    def publish(name: str, **changes: object) -> Path:
+        bundle = Path(shutil.copytree(Path(__file__).parents[1] / "fixtures" / "tiny", tmp_path / name))
+        card = json.loads((bundle / CARD_NAME).read_text())
+        (answers,) = (bundle / FOLDER).glob("*.json")
+        expected = json.loads(answers.read_text())
+        answers.unlink()
+        for photo in expected["photos"]:
+            path = bundle / FOLDER / photo["file"]
+            photo["file"] = f"{sha256(path)[:16]}.jpg"
+            path.rename(path.with_name(photo["file"]))
+        text = json.dumps(expected)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        (bundle / FOLDER / name_of(digest)).write_text(text)
+        card["parity"][FOLDER] = digest
+        (bundle / CARD_NAME).write_text(json.dumps(card | {"name": name} | changes))
+        return bundle
+
+    return publish
 
 
 STAGE_HW = (240, 320)

@@ -103,23 +103,9 @@ def test_bad_use_is_status_2(arguments, capsys):
 
 
 @pytest.fixture
-def journal(tiny_bundle, clips, tmp_path, clock):
+def journal(tiny_bundle, clips, recorded):
     """A journal with the two visits of the day, decided by evidence."""
-    classifier = Classifier(tiny_bundle)
-    policy = policy_from_card(classifier.card, classifier.variant)
-    replayed = replay_clip(classifier, clips[0] / "day.mp4", policy=policy)
-    entry = classifier.card.files[classifier.variant]
-    setting = Setting("observe", "tiny", classifier.variant, entry.sha256, policy.unlock, policy.name, policy_to_json(policy))
-    folder = tmp_path / "journal"
-    with Journal(JournalOptions(folder), clock=clock, wall=lambda: datetime(2026, 1, 2, 7, 30, tzinfo=UTC)) as written:
-        written.describe(setting)
-        for visit in replayed.visits:
-            clock.now_s = visit.end_s
-            if visit.unlocked:
-                written.unlocking(visit.start_s + visit.time_to_unlock_s, visit.verdict, visit)
-            written.visit(visit)
-            written.flush()
-    return folder
+    return recorded(tiny_bundle, clips[0] / "day.mp4")
 
 
 def test_explains_a_recorded_visit(capsys, journal):
