@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from pawlatch.errors import ConfigError, PawlatchError
+from pawlatch.errors import ConfigError, PawlatchError, UpdateError
 
 if TYPE_CHECKING:
     import subprocess
@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 SOONEST_S = 60.0  # between two looks, and before the first
 _NICE = 10
 _JOIN_S = 10.0
+_SUMMARIES = {"installed": "{version} is installed: {verdict}", "same": "{version} was installed already",
+              "worse": "{version} is not taken: {verdict}"}  # by what `pawlatch model pull --json` calls it
 _PROGRAM = "import sys; from pawlatch.cli import main; sys.exit(main())"
 
 
@@ -40,6 +42,8 @@ class UpdateOptions:
     check_s: float = 86400.0
 
     def __post_init__(self) -> None:
+        if self.url is not None and not self.url.startswith(("https://", "http://", "file:///", "/")):
+            raise ConfigError(f'url must be as "https://example.org/rex/edge", or a folder from / on, got {self.url!r}')
         if self.check_s != 0 and self.check_s < SOONEST_S:
             raise ConfigError(f"check_s must be 0 (never) or at least {SOONEST_S:.0f}, got {self.check_s}")
 
@@ -136,17 +140,17 @@ class Updater:
     def _install(self) -> None:
         told = self._pulled()
         self._note_installed()
-        done = told["status"] in ("installed", "same")
-        said = told["trial"]["verdict"] if told["trial"] else told["selftest"]
-        logger.info("%s: %s", told["version"], said or told["status"])
-        self._note(latest=told["version"], is_installing=False, refusal=None if done else said,
-                   summary=f"{told['version']} is installed: {said}" if said and done else told["status"])
+        verdict = told["trial"]["verdict"] if told["trial"] else told["selftest"]
+        summary = _SUMMARIES[told["status"]].format(version=told["version"], verdict=verdict)
+        logger.info("%s", summary)
+        self._note(latest=told["version"], is_installing=False, summary=summary,
+                   refusal=verdict if told["status"] == "worse" else None)
 
     def _pulled(self) -> dict[str, Any]:
         """What `pawlatch model pull --json` says.
 
         Raises:
-            ConfigError: it refused, or was ended.
+            UpdateError: it refused, or was ended.
         """
         import subprocess
 
@@ -157,7 +161,7 @@ class Updater:
         environment = {name: value for name, value in os.environ.items() if name not in ("NOTIFY_SOCKET", "WATCHDOG_USEC")}
         with self._lock:
             if self._is_closed:
-                raise ConfigError("the door is closing")
+                raise UpdateError("the door is closing")
             self._child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                            errors="replace")
             os.setpriority(os.PRIO_PROCESS, self._child.pid, _NICE)
@@ -169,7 +173,7 @@ class Updater:
             told: dict[str, Any] = json.loads(out)
             return told
         lines = complaint.strip().splitlines() or [f"it ended with status {status}"]
-        raise ConfigError(lines[-1].removeprefix("pawlatch: "))
+        raise UpdateError(lines[-1].removeprefix("pawlatch: "))
 
     def _note_installed(self) -> None:
         from pawlatch.bundle import installed

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from pawlatch.commands.service import service
+from pawlatch.config import read_config
 from pawlatch.errors import ConfigError, OutputError
 from pawlatch.files import write_atomic
 from pawlatch.service import Notifier
@@ -320,6 +321,8 @@ def test_the_unit_locks_before_and_after_and_is_ready_with_the_first_frame(capsy
     (['camera.uri = "rtsp://camera/1"', "door.sensors.reed_pin = 5"], ["char-gpiochip rw"], ["gpio"], "AF_UNIX AF_INET AF_INET6 AF_NETLINK"),
     (['camera.uri = "scene:demo"'], [], [], "AF_UNIX"),
     (['camera.uri = "0"', "show.port = 8080"], ["char-video4linux rw"], ["video"], "AF_UNIX AF_INET AF_INET6 AF_NETLINK"),
+    (['camera.uri = "0"', 'update.url = "https://a.org/edge"'], ["char-video4linux rw"], ["video"], "AF_UNIX AF_INET AF_INET6 AF_NETLINK"),
+    (['camera.uri = "0"', 'update.url = "/media/usb/edge"'], ["char-video4linux rw"], ["video"], "AF_UNIX"),
 ])
 def test_the_unit_allows_what_the_settings_need_and_nothing_else(capsys, door_toml, tables, devices, groups, families):
     text = shown(capsys, door_toml(*tables))
@@ -338,6 +341,19 @@ def test_a_journal_elsewhere_can_be_written(capsys, door_toml, tmp_path):
     assert settings(shown(capsys, door_toml()), "ReadWritePaths") == []
     text = shown(capsys, door_toml(f'journal.folder = "{tmp_path}/my journal"'))
     assert settings(text, "ReadWritePaths") == [f'"{tmp_path}/my journal"']
+
+
+def test_a_door_that_updates_may_write_its_bundle_and_reach_the_network(capsys, door_toml, tmp_path):
+    text = shown(capsys, door_toml('update.url = "https://example.org/edge"', "show.port = 8080"))
+    (bundle,) = settings(text, "ReadWritePaths")
+    assert read_config(tmp_path / "door.toml").model.bundle == Path(bundle)
+    assert settings(text, "IPAddressDeny") == []
+
+
+def test_a_bundle_in_the_services_own_state_needs_no_more(capsys, tmp_path):
+    config = tmp_path / "door.toml"
+    config.write_text('model.bundle = "/var/lib/pawlatch/model/edge"\nupdate.url = "https://example.org/edge"\n')
+    assert settings(shown(capsys, config), "ReadWritePaths") == []
 
 
 def test_what_systemd_would_expand_is_escaped(capsys, door_toml):
