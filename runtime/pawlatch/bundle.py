@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pawlatch.card import CARD_NAME, ModelCard, parse_card, read_bundle, read_card, verified_file
 from pawlatch.errors import ModelCardError, OutputError
-from pawlatch.files import sha256, write_atomic
+from pawlatch.files import sha256, sync_folder, write_atomic
 from pawlatch.selftest import FOLDER as SELFTEST
 from pawlatch.selftest import name_of, read_expected
 from pawlatch.signature import SIGNATURE_NAME
@@ -104,9 +104,9 @@ def adopt(bundle: Path, staged: Path, card: bytes, *, signature: bytes | None = 
     if before not in (None, card):
         write_atomic(waiting, before or b"")
     for folder in (bundle / SELFTEST, bundle):
-        _flush(folder)  # the names, before the card that speaks of them
+        sync_folder(folder)  # the names, before the card that speaks of them
     write_atomic(bundle / CARD_NAME, card)
-    _flush(bundle)
+    sync_folder(bundle)
     if waiting.is_file():  # after the commit only what needs no room on the disk
         waiting.replace(bundle / PREVIOUS_NAME)
     _forget_reports(bundle)
@@ -235,11 +235,3 @@ def _kept_of_selftest(bundle: Path, digest: str | None) -> set[str]:
 
 def _bytes(path: Path) -> bytes | None:
     return path.read_bytes() if path.is_file() else None
-
-
-def _flush(folder: Path) -> None:
-    held = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(held)
-    finally:
-        os.close(held)

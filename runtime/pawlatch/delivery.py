@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -117,8 +117,10 @@ def arrive(offer: Offer, bundle: Path, config: Config) -> Iterator[Arrival]:
                 shutil.rmtree(bundle, ignore_errors=True)
 
 
-def take_over(arrival: Arrival, bundle: Path, *, now: Callable[[], datetime] = lambda: datetime.now().astimezone()) -> None:
+def take_over(arrival: Arrival, bundle: Path, *, place: str | None = None) -> None:
     """Make an arrival the bundle; the one that was there is the previous one. A running door takes it by itself.
+
+    `place` is written down as its origin instead of the source's.
 
     Raises:
         OutputError: the disk refuses; then the bundle is as it was.
@@ -126,7 +128,7 @@ def take_over(arrival: Arrival, bundle: Path, *, now: Callable[[], datetime] = l
     offer = arrival.offer
     key = "" if offer.key is None else str(offer.key)
     adopt(bundle, arrival.staged, offer.data, signature=offer.signature,
-          origin=Origin(offer.source.place, now().isoformat(timespec="seconds"), key))
+          origin=Origin(place or offer.source.place, datetime.now().astimezone().isoformat(timespec="seconds"), key))
     _log.info("%s now holds %s from %s", bundle, offer.version, offer.source.place)
 
 

@@ -42,6 +42,15 @@ def write_atomic(path: Path, data: bytes | str) -> None:
         raise _unwritable(path, error) from error
 
 
+def sync_folder(folder: Path) -> None:
+    """So that a new name in it is still there after a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def require_absent(path: Path, *, overwrite: bool) -> None:
     """Refuse an output folder that exists, unless told to replace it.
 

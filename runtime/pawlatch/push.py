@@ -6,9 +6,11 @@ keys; what they run over there is quoted, and here no shell is between.
 
 from __future__ import annotations
 
+import getpass
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,7 +51,8 @@ def push(folder: Path, to: str, *, program: Sequence[str] = ("pawlatch",), argum
                 path.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(bundle / name, path)
             _run(["scp", "-q", "-B", "-r", "--", str(Path(scratch, "edge")), f"{host}:{made}/edge"], f"cannot copy to {host}")
-        command = [*program, "model", "pull", f"{made}/edge", *(["--into", into] if into else []), *arguments]
+        command = [*program, "model", "pull", f"{made}/edge", "--origin", f"{getpass.getuser()}@{socket.gethostname()}, pushed",
+                   *(["--into", into] if into else []), *arguments]
         status = subprocess.run(["ssh", "-o", "BatchMode=yes", "--", _bare(host), shlex.join(command)], check=False).returncode
     finally:
         _over_there(host, ["rm", "-rf", made])

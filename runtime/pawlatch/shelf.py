@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pawlatch.errors import JournalError
+from pawlatch.files import sync_folder
 from pawlatch.schema import DATABASE, PICTURES, SCHEMA, VERSION, check_version
 from pawlatch.stamps import DAY_S
 
@@ -70,7 +71,7 @@ def open_database(folder: Path) -> sqlite3.Connection:
         connection.execute(f"PRAGMA journal_size_limit = {4 * WAL_BYTES}")
         if check_version(connection, folder) == 0:
             connection.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
-            _sync_folder(folder)
+            sync_folder(folder)
     except BaseException:
         connection.close()
         raise
@@ -167,15 +168,6 @@ def _used_bytes(database: sqlite3.Connection) -> int:
     pages, free, size = (int(database.execute(f"PRAGMA {name}").fetchone()[0])
                          for name in ("page_count", "freelist_count", "page_size"))
     return (pages - free) * size
-
-
-def _sync_folder(folder: Path) -> None:
-    """So that a new file is still there after a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class _Damaged(sqlite3.DatabaseError):

@@ -27,6 +27,7 @@ _NICE = 10
 _JOIN_S = 10.0
 _SUMMARIES = {"installed": "{version} is installed: {verdict}", "same": "{version} was installed already",
               "worse": "{version} is not taken: {verdict}"}  # by what `pawlatch model pull --json` calls it
+_COMPLAINT = "pawlatch: "  # how the command line begins one; libraries write to stderr too
 _PROGRAM = "import sys; from pawlatch.cli import main; sys.exit(main())"
 
 
@@ -172,8 +173,8 @@ class Updater:
         if status in (0, 1) and out:
             told: dict[str, Any] = json.loads(out)
             return told
-        lines = complaint.strip().splitlines() or [f"it ended with status {status}"]
-        raise UpdateError(lines[-1].removeprefix("pawlatch: "))
+        said = [line.removeprefix(_COMPLAINT) for line in complaint.splitlines() if line.startswith(_COMPLAINT)]
+        raise UpdateError(said[-1] if said else f"it ended with status {status}")
 
     def _note_installed(self) -> None:
         from pawlatch.bundle import installed

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.server
 import json
-import os
 import shutil
 import signal
 import ssl
@@ -33,7 +32,7 @@ class Server:
         self.folder, self.answers, self.asked = Path(), {}, []
 
         class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(handler) -> None:  # noqa: N802, N805
+            def do_GET(handler) -> None:  # noqa: N805
                 name = handler.path.removeprefix("/edge/")
                 self.asked.append(name)
                 if name in self.answers:
@@ -231,9 +230,9 @@ def test_a_model_that_fails_its_self_test_here(capsys, server, old):
 def test_a_server_that_drips_is_left(published):
     bundle, times = published("slow"), iter([0.0, 10.0, 4000.0])
     source = Source(str(bundle), clock=lambda: next(times))
+    source.read(CARD_NAME, limit=1 << 20)
     with pytest.raises(UpdateError, match="is too slow"):
-        for _ in range(2):
-            source.read(CARD_NAME, limit=1 << 20)
+        source.read(CARD_NAME, limit=1 << 20)
 
 
 @pytest.mark.parametrize(("url", "told"), [
@@ -294,4 +293,3 @@ def test_killed_in_the_middle_the_old_bundle_is_whole(capsys, server, old):
     del server.answers[name]
     assert "now holds new" in pull(capsys, server.url, old)
     assert not (old / STAGING).exists()
-    assert os.listdir(old.parent).count("old") == 1

@@ -384,6 +384,25 @@ def test_settings_that_the_new_model_does_not_know(capsys, published, old, tmp_p
     assert "a rule for 'own'" in model(capsys, "pull", new, "--config", settings, "--even-if-worse", status=2)
 
 
+FULL = """
+import resource, sys
+from pawlatch.cli import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))  # no file may become longer: the disk refuses in the middle of int8
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_disk_that_refuses_leaves_the_old_bundle(published, old):
+    new = published("new")
+    (old / read_card(old).files["onnx_float32"].name).unlink()
+    before = {path: path.read_bytes() for path in old.rglob("*") if path.is_file()}
+    done = subprocess.run([sys.executable, "-c", FULL, "model", "pull", new, "--into", old], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert "cannot write" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert {path: path.read_bytes() for path in old.rglob("*") if path.is_file()} == before
+
+
 def test_a_place_that_cannot_be_made(capsys, published, old):
     told = model(capsys, "pull", published("new"), "--into", old / CARD_NAME / "edge", status=2)
     assert "cannot make the folder" in told

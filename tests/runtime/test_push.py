@@ -82,6 +82,8 @@ def test_the_device_pulls_what_was_pushed(capfd, device, published):
     assert f"{old} now holds new" in out
     assert installed(old)[1] == installed(new)[1]
     assert not (old / "notes.txt").exists()
+    assert cli.main(["model", "status", "--into", str(old)]) == 0
+    assert f"from {getpass.getuser()}@{socket.gethostname()}, pushed at 20" in capfd.readouterr().out
     assert staged() == before
 
 

@@ -3,16 +3,12 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import pytest
 
 from pawlatch import cli
 from pawlatch.card import read_card
-from pawlatch.classify import Classifier
-from pawlatch.decide import DecisionOptions, policy_from_card, policy_to_json
-from pawlatch.journal import Journal, JournalOptions, Setting
-from pawlatch.replay import replay_clip
+from pawlatch.decide import DecisionOptions
 
 WHO = {"own": "own", "other": "other"}
 

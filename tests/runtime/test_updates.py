@@ -17,7 +17,7 @@ from pawlatch.bundle import installed
 from pawlatch.card import CARD_NAME
 from pawlatch.errors import ConfigError
 from pawlatch.schema import write_truth
-from pawlatch.updates import Updater, UpdateOptions, UpdateStatus
+from pawlatch.updates import UpdateOptions, Updater, UpdateStatus
 
 SWAPPED = {"labels": ["other", "own", "_empty"]}
 EMPTY = ",".join(["empty"] * 60)  # for as long as the test takes
@@ -125,7 +125,7 @@ def test_it_takes_no_other_addresses(url):
 
 def test_what_a_pull_does_to_its_process_does_not_reach_the_door(published, old, monkeypatch):
     """Also where it dies, as of a model that crashes the engine."""
-    monkeypatch.setattr("pawlatch.updates._PROGRAM", "import os; os.abort()")
+    monkeypatch.setattr("pawlatch.updates._PROGRAM", "import os, sys; sys.stderr.write('INFO: XNNPACK\\n'); sys.stderr.flush(); os.abort()")
     with Updater(UpdateOptions(str(published("new"))), bundle=old) as updater:
         updater.install()
         told = until(updater, lambda status: not status.is_installing)

@@ -55,7 +55,7 @@ def _pull(args: argparse.Namespace) -> int:
             _say(args, *trial_lines(trial, str(before), offer.version))
             if trial.is_worse and not args.even_if_worse:
                 return _end(args, told | {"status": "worse"}, f"{before} stays; to insist: --even-if-worse", status=1)
-        take_over(arrival, bundle)
+        take_over(arrival, bundle, place=args.origin)
     return _end(args, told | {"status": "installed"}, f"{bundle} now holds {offer.version}" + (
         f"; `pawlatch model rollback` brings {before} back" if before else ""))
 
@@ -169,10 +169,12 @@ def _parser() -> argparse.ArgumentParser:
     insist.add_argument("--even-if-worse", action="store_true",
                         help="take it although it is worse at this door; never one that fails hash, signature or self-test")
 
-    pull = actions.add_parser("pull", parents=[here, into, trying, insist, told], help="fetch a bundle, check and try it, and switch")
-    pull.add_argument("url", nargs="?", metavar="URL", 
+    pull = actions.add_parser("pull", parents=[here, into, trying, insist, told],
+                              help="fetch a bundle, check and try it, and switch")
+    pull.add_argument("url", nargs="?", metavar="URL",
                       help="https://… or a folder of a bundle (default: [update] of the settings)")
     pull.add_argument("--key", type=Path, metavar="PUBLIC", help="only a bundle that one of these public keys has signed")
+    pull.add_argument("--origin", metavar="TEXT", help="write this down as where it came from, instead of URL")
     pull.set_defaults(act=_pull)
     pushing = actions.add_parser("push", parents=[insist], help="bring a bundle to a device by ssh, which then pulls it")
     pushing.add_argument("bundle", type=Path, help="the folder model/edge (or model/)")
