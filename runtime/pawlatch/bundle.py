@@ -140,13 +140,18 @@ def roll_back(bundle: Path) -> ModelCard:
 
 
 def sweep(bundle: Path) -> None:
-    """Delete files of ours that neither the card nor the previous one names."""
+    """Delete files of ours that neither the card nor the previous one names; none where one of them cannot be read."""
     wanted: set[str] = set()
     for name in (CARD_NAME, PREVIOUS_NAME):
-        if (bundle / name).is_file():
-            card = json.loads((bundle / name).read_text(encoding="utf-8"))
-            wanted |= {entry["name"] for entry in card["files"].values()}
-            wanted |= _kept_of_selftest(bundle, card["parity"].get(SELFTEST))
+        if (data := _bytes(bundle / name)) is None:
+            continue
+        try:
+            card = parse_card(data, name=str(bundle / name))
+        except ModelCardError as error:
+            _log.warning("nothing is swept out: %s", error)
+            return
+        wanted |= {entry.name for entry in card.files.values()}
+        wanted |= _kept_of_selftest(bundle, card.parity.get(SELFTEST))
     for path in bundle.iterdir():
         if (_OURS.fullmatch(path.name) and path.name not in wanted) or _LEFTOVER.fullmatch(path.name):
             path.unlink(missing_ok=True)

@@ -59,6 +59,8 @@ class VariantFile:
     def __post_init__(self) -> None:
         if Path(self.name).name != self.name:
             raise ModelCardError(f"a variant's file must lie beside its card, got the name {self.name!r}")
+        if type(self.bytes) is not int or not isinstance(self.sha256, str):
+            raise ModelCardError(f"a variant's file has a number of bytes and a SHA-256, got {self.bytes!r} and {self.sha256!r}")
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ def parse_card(data: bytes, *, name: str) -> ModelCard:
     """
     try:
         return _parse(json.loads(data.decode("utf-8")))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         detail = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise ModelCardError(f"{name} is not a usable card: {detail}") from error
 

@@ -15,7 +15,7 @@ from pawlatch.card import CARD_NAME, ModelCard, parse_card
 from pawlatch.classify import Classifier
 from pawlatch.config import Config
 from pawlatch.decide import policy_from_card
-from pawlatch.errors import OutputError, UpdateError
+from pawlatch.errors import OutputError, PawlatchError, UpdateError
 from pawlatch.fetch import Source
 from pawlatch.files import sha256, write_atomic
 from pawlatch.model import ModelOptions, open_model
@@ -25,7 +25,7 @@ from pawlatch.selftest import SelfTestReport, name_of, selftest
 from pawlatch.signature import LONGEST, SIGNATURE_NAME, require_signature
 
 CARD_LIMIT = 16 << 20  # bytes; statistics of strangers are the most of it
-LIST_LIMIT, PHOTO_LIMIT, PHOTOS = 1 << 20, 8 << 20, 64  # of the self-test
+LIST_LIMIT, PHOTO_LIMIT, PHOTOS = 1 << 20, 32 << 20, 32  # of the self-test
 NAMED = 8  # digits of its SHA-256 at least in a file's name: two contents never share one
 BUNDLE_LIMIT = 2 << 30
 SPARE = 32 << 20  # that stays free on the disk
@@ -103,14 +103,8 @@ def arrive(offer: Offer, bundle: Path, config: Config) -> Iterator[Arrival]:
     staged = bundle / STAGING
     with locked(bundle):
         try:
-            shutil.rmtree(staged, ignore_errors=True)  # of one that was killed
-            (staged / SELFTEST).mkdir(parents=True)
-            _fetch(offer, staged, bundle)
+            _stage(offer, staged, bundle)
             yield _tested(offer, staged, config)
-        except OSError as error:
-            if isinstance(error, OutputError | UpdateError) or not error.errno:
-                raise
-            raise OutputError(f"cannot write {staged}: {error.strerror}; make room, or become the owner of {bundle}") from error
         finally:
             shutil.rmtree(staged, ignore_errors=True)
             if is_new and not (bundle / CARD_NAME).exists():
@@ -135,6 +129,17 @@ def take_over(arrival: Arrival, bundle: Path, *, place: str | None = None) -> No
 def model_options(config: Config, bundle: Path) -> ModelOptions:
     """What the settings want of the model in `bundle`."""
     return replace(config.model, bundle=bundle)
+
+
+def _stage(offer: Offer, staged: Path, bundle: Path) -> None:
+    try:
+        shutil.rmtree(staged, ignore_errors=True)  # of one that was killed
+        (staged / SELFTEST).mkdir(parents=True)
+        _fetch(offer, staged, bundle)
+    except OSError as error:
+        if isinstance(error, PawlatchError):
+            raise
+        raise OutputError(f"cannot write {staged}: {error.strerror}; make room, or become the owner of {bundle}") from error
 
 
 def _fetch(offer: Offer, staged: Path, bundle: Path) -> None:
@@ -163,14 +168,19 @@ def _fetch(offer: Offer, staged: Path, bundle: Path) -> None:
                 raise UpdateError(f"{name} from {source.place} is not named by its content; convert again")
             write_atomic(staged / name, data)
     write_atomic(staged / CARD_NAME, offer.data)
-    require_selftest(staged, card)
 
 
 def _tested(offer: Offer, staged: Path, config: Config) -> Arrival:
-    classifier = open_model(model_options(config, staged))
-    report = selftest(classifier)
+    try:
+        require_selftest(staged, offer.card)
+        classifier = open_model(model_options(config, staged))
+        report = selftest(classifier)
+        check_labels(config.door.labels, classifier.card.labels)
+        policy_from_card(classifier.card, classifier.variant, config.decision)
+    except PawlatchError:
+        raise
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:  # of numbers that are none
+        raise UpdateError(f"the card or the self-test of {offer.version} is not usable: {type(error).__name__}: {error}") from error
     if not report.ok:
         raise UpdateError(f"{offer.version} is not taken: {report}")
-    check_labels(config.door.labels, classifier.card.labels)
-    policy_from_card(classifier.card, classifier.variant, config.decision)
     return Arrival(offer, staged, classifier, report)

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 SOONEST_S = 60.0  # between two looks, and before the first
 _NICE = 10
-_JOIN_S = 10.0
+_JOIN_S = 2.0  # a door that stops does not wait for a server
 _SUMMARIES = {"installed": "{version} is installed: {verdict}", "same": "{version} was installed already",
               "worse": "{version} is not taken: {verdict}"}  # by what `pawlatch model pull --json` calls it
 _COMPLAINT = "pawlatch: "  # how the command line begins one; libraries write to stderr too

@@ -384,6 +384,30 @@ def test_settings_that_the_new_model_does_not_know(capsys, published, old, tmp_p
     assert "a rule for 'own'" in model(capsys, "pull", new, "--config", settings, "--even-if-worse", status=2)
 
 
+def places(value: object, path: tuple = ()) -> list[tuple]:
+    """Where something stands in a card."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(place for key, each in inner for place in places(each, (*path, key)))]
+
+
+def test_whatever_a_card_holds_the_bundle_works_afterwards(capsys, published, old):
+    new = published("new")
+    honest = (new / CARD_NAME).read_text()
+    refused = 0
+    for place in places(json.loads(honest))[1:]:
+        for odd in (None, "x", []):
+            card = json.loads(honest)
+            target = card
+            for key in place[:-1]:
+                target = target[key]
+            target[place[-1]] = odd
+            (new / CARD_NAME).write_text(json.dumps(card))
+            refused += cli.main(["model", "pull", str(new), "--into", str(old)]) == 2
+            assert selftest(Classifier(old)).ok
+    capsys.readouterr()
+    assert refused > 60
+
+
 FULL = """
 import resource, sys
 from pawlatch.cli import main
