@@ -60,7 +60,7 @@ class VariantFile:
         if Path(self.name).name != self.name:
             raise ModelCardError(f"a variant's file must lie beside its card, got the name {self.name!r}")
         if type(self.bytes) is not int or not isinstance(self.sha256, str):
-            raise ModelCardError(f"a variant's file has a number of bytes and a SHA-256, got {self.bytes!r} and {self.sha256!r}")
+            raise ModelCardError(f"a variant's file needs a number of bytes and a SHA-256, got {self.bytes!r}, {self.sha256!r}")
 
 
 @dataclass(frozen=True)

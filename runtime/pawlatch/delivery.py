@@ -180,7 +180,7 @@ def _tested(offer: Offer, staged: Path, config: Config) -> Arrival:
     except PawlatchError:
         raise
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:  # of numbers that are none
-        raise UpdateError(f"the card or the self-test of {offer.version} is not usable: {type(error).__name__}: {error}") from error
+        raise UpdateError(f"{offer.version} has no usable card or self-test: {type(error).__name__}: {error}") from error
     if not report.ok:
         raise UpdateError(f"{offer.version} is not taken: {report}")
     return Arrival(offer, staged, classifier, report)

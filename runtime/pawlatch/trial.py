@@ -135,7 +135,8 @@ class Trial:
         """As JSON: the differences, and the counts."""
         harms = self.harms
         rows = [{"event": row.event, "started": row.started.isoformat(timespec="seconds"), "truth": row.truth, "who": row.who,
-                 "frames": row.frames, "old": row.old.unlock_s, "new": row.new.unlock_s, "harm": harms.get(row.event)} for row in self.differences]
+                 "frames": row.frames, "old": row.old.unlock_s, "new": row.new.unlock_s, "harm": harms.get(row.event)}
+                for row in self.differences]
         return {"visits": len(self.rows), "is_worse": self.is_worse, "verdict": self.sentence, "doubts": self.doubts,
                 "old": vars(self.old), "new": vars(self.new), "differences": rows}
 

@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SOONEST_S = 60.0  # between two looks, and before the first
+SOONEST_S = 60.0  # between two looks
+FIRST_S = 5.0  # before the first one: a door that starts has better things to do
 _NICE = 10
 _JOIN_S = 2.0  # a door that stops does not wait for a server
 _SUMMARIES = {"installed": "{version} is installed: {verdict}", "same": "{version} was installed already",
@@ -66,11 +68,13 @@ class UpdateStatus:
 class Updater:
     """Looks now and then what `options.url` has, and installs it when told to. A context manager; nothing here ever waits.
 
-    `config` is the door's settings, by which the new model is judged; the first look comes after `first_s`.
+    `config` is the door's settings, by which the new model is judged; the first look comes after `first_s`. `tell` gets a
+    sentence where there is something new, in the updater's own thread.
     """
 
-    def __init__(self, options: UpdateOptions, *, bundle: Path, config: Path | None = None, first_s: float = SOONEST_S) -> None:
-        self._options, self._bundle, self._config = options, bundle, config
+    def __init__(self, options: UpdateOptions, *, bundle: Path, config: Path | None = None, first_s: float = FIRST_S,
+                 tell: Callable[[str], object] = logger.info) -> None:
+        self._options, self._bundle, self._config, self._tell = options, bundle, config, tell
         self._wait_s: float | None = first_s if options.check_s and options.url else None
         self._status = UpdateStatus("", None, "nobody has looked yet", False, None)
         self._lock, self._wake, self._is_closed = threading.Lock(), threading.Event(), False
@@ -90,7 +94,7 @@ class Updater:
             if self._status.is_installing or self._is_closed:
                 return
             self._status = replace(self._status, is_installing=True, refusal=None, summary="another model is being tried")
-        logger.info("%s asked for the model at %s", who, self._options.url)
+        self._tell(f"{who} asked for the model at {self._options.url}")
         self._wake.set()
 
     def close(self) -> None:
@@ -134,7 +138,7 @@ class Updater:
         self._note_installed()
         is_news = latest not in (self._status.installed, self._status.latest)
         if is_news:
-            logger.info("another model is published: %s; here is %s", latest, self._status.installed)
+            self._tell(f"another model is published: {latest}; here is {self._status.installed}")
         summary = "this is what is published" if latest == self._status.installed else f"{latest} is published"
         self._note(latest=latest, summary=summary, refusal=None)
 
@@ -143,7 +147,7 @@ class Updater:
         self._note_installed()
         verdict = told["trial"]["verdict"] if told["trial"] else told["selftest"]
         summary = _SUMMARIES[told["status"]].format(version=told["version"], verdict=verdict)
-        logger.info("%s", summary)
+        self._tell(summary)
         self._note(latest=told["version"], is_installing=False, summary=summary,
                    refusal=verdict if told["status"] == "worse" else None)
 

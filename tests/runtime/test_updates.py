@@ -99,11 +99,11 @@ def test_never_looks_when_told_never_and_closes_twice(published, old):
 
 
 def test_closing_ends_an_installation_and_the_old_model_stays(old, tmp_path):
-    """What is published is a pipe into which nobody writes: the child would wait for ever."""
+    """What is published is a pipe into which nobody writes: a pull would wait for ever."""
     (tmp_path / "stuck").mkdir()
     os.mkfifo(tmp_path / "stuck" / CARD_NAME)
     before = installed(old)[1]
-    updater = Updater(UpdateOptions(str(tmp_path / "stuck")), bundle=old)
+    updater = Updater(UpdateOptions(str(tmp_path / "stuck"), check_s=0), bundle=old)
     updater.install()
     until(updater, lambda status: updater._child is not None)
     updater.close()
@@ -133,7 +133,7 @@ def test_what_a_pull_does_to_its_process_does_not_reach_the_door(published, old,
 
 
 def test_a_running_door_takes_what_is_pulled(published, old, tmp_path):
-    """The door itself, on a camera that never ends, with an updater; the pull is another process, as the page's is."""
+    """The door itself, which says that there is one; the pull is another process, as the updater's is."""
     config = settings(tmp_path, old)
     new = published("new", deploy="float32")
     config.write_text(config.read_text() + f'[camera]\nuri = "scene:{EMPTY}"\n[update]\nurl = "{new}"\n')
@@ -144,6 +144,7 @@ def test_a_running_door_takes_what_is_pulled(published, old, tmp_path):
     try:
         said = iter(door.stdout.readline, "")
         assert next(line for line in said if line.startswith("old, int8: "))
+        assert next(line for line in said if line == f"another model is published: {installed(new)[1]}; here is {installed(old)[1]}\n")
         pulled = subprocess.run([sys.executable, "-c", "from pawlatch.cli import main; raise SystemExit(main())", "model", "pull",
                                  "--config", config, "--json"], capture_output=True, text=True, timeout=120)
         assert pulled.returncode == 0, pulled.stderr

@@ -328,7 +328,7 @@ def _open_fronts(config: Config, panel: Panel, held: ExitStack) -> bool:
 def _opened_updater(config: Config, path: Path | None, held: ExitStack) -> Updater | None:
     if config.update.url is None:
         return None
-    return held.enter_context(Updater(config.update, bundle=config.model.bundle, config=path))
+    return held.enter_context(Updater(config.update, bundle=config.model.bundle, config=path, tell=_say))
 
 
 @contextmanager
