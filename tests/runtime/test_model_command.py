@@ -196,6 +196,13 @@ def test_who_may_pass_is_what_the_old_card_says(capsys, published, old, journal)
     assert "1 let in of those that should stay out" in out
 
 
+def test_by_hand_beside_a_service_it_is_the_services_journal_that_counts(capsys, published, old, journal, tmp_path, monkeypatch):
+    settings = tmp_path / "door.toml"
+    settings.write_text(f'[model]\nbundle = "{old}"\n')
+    monkeypatch.setattr("pawlatch.journal_options.SERVICE_FOLDER", journal)
+    assert "the new model is worse" in model(capsys, "pull", published("new", **SWAPPED), "--config", settings, status=1)
+
+
 def test_compare_is_the_table_alone(capsys, published, old, journal):
     new, before = published("new", **SWAPPED), version(old)
     assert "opened for whom" in model(capsys, "compare", old, new, "--journal", journal, status=1)

@@ -17,7 +17,7 @@ from pawlatch.commands.arguments import whole
 from pawlatch.config import Config, read_config
 from pawlatch.delivery import Arrival, arrive, look, model_options, take_over
 from pawlatch.errors import ConfigError, PawlatchError
-from pawlatch.journal_options import default_folder
+from pawlatch.journal_options import default_folder, own_folder
 from pawlatch.model import open_model
 from pawlatch.push import push
 from pawlatch.records import JournalReader
@@ -71,7 +71,7 @@ def _trial(args: argparse.Namespace, config: Config, bundle: Path, arrival: Arri
 
 
 def _held(args: argparse.Namespace, config: Config, old: Classifier, new: Classifier) -> Trial | None:
-    folder = args.journal or (config.journal.folder if args.config else default_folder())
+    folder = args.journal or _journal(config)
     if args.journal is None and not (folder / DATABASE).is_file():
         _say(args, f"there is no journal in {folder}, so nothing is known of how it decides at this door")
         return None
@@ -79,10 +79,15 @@ def _held(args: argparse.Namespace, config: Config, old: Classifier, new: Classi
         return hold_trial(journal, old, new, config.decision, visits=args.visits, progress=_progress)
 
 
+def _journal(config: Config) -> Path:
+    """Where the door writes; who calls this by hand beside a service has another default than the service."""
+    return default_folder() if config.journal.folder == own_folder() else config.journal.folder
+
+
 def _compare(args: argparse.Namespace) -> int:
     config = read_config(args.config) if args.config else Config()
     old, new = (open_model(model_options(config, folder)) for folder in (args.old, args.new))
-    args.journal = args.journal or (config.journal.folder if args.config else default_folder())
+    args.journal = args.journal or _journal(config)
     trial = _held(args, config, old, new)
     if trial is None:
         return 0
