@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -58,10 +59,10 @@ class Step:
 
 
 class Watch:
-    """Watches frames and works a door. `on_visit` is called with each visit once it is over."""
+    """Watches frames and works a door. `on_visit` is called with each visit once it is over; `clock` is the door's."""
 
-    def __init__(self, model: Model, policy: Policy, door: Door, *, clock: Callable[[], float],
-                 on_visit: Callable[[Visit], object], gate: Gate | None = None, camera: Camera | None = None,
+    def __init__(self, model: Model, policy: Policy, door: Door, *, clock: Callable[[], float] = time.monotonic,
+                 on_visit: Callable[[Visit], object] | None = None, gate: Gate | None = None, camera: Camera | None = None,
                  ledger: Ledger | None = None) -> None:
         self._model, self._policy, self._door = model, policy, door
         self._clock, self._on_visit, self._gate = clock, on_visit, gate or Gate()
@@ -195,7 +196,8 @@ class Watch:
         if not visit.unlocked and visit.label not in self._policy.unlock:
             with _door_tells():
                 self._door.stranger(self._clock())
-        self._on_visit(visit)
+        if self._on_visit is not None:
+            self._on_visit(visit)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from pawlatch.errors import CameraError
 from pawlatch.scene.animal import CAT, KINDS, OTHER, OWN, Animal, Array, Pose, any_animal, sprite
 from pawlatch.scene.porch import HOME, LIGHTS, Porch, any_look
 
-__all__ = ["CAT", "EMPTY", "LIGHTS", "OTHER", "OWN", "Scene", "SceneVisit", "draw"]
+__all__ = ["CAT", "EMPTY", "LIGHTS", "OTHER", "OWN", "Animal", "Scene", "SceneVisit", "any_animal", "draw"]
 
 EMPTY = "empty"
 
@@ -49,6 +49,7 @@ class Scene:
 
     `light` is one of LIGHTS, or "mixed": each visit has the next of them, and the light changes while nobody is there.
     `size` is the height of a standing dog as a share of the picture's, 0.03 to 0.6; a cat's is seven tenths of that.
+    `cast` holds the animal of each visit; where it is empty, the seed chooses them.
     """
 
     fps: float
@@ -58,6 +59,7 @@ class Scene:
     duration_s: float
     seed: int
     size: float = 0.36 * _TALL
+    cast: tuple[Animal, ...] = ()
 
     @classmethod
     def parse(cls, spec: str) -> Scene:
@@ -103,7 +105,7 @@ class Scene:
         porch = Porch(rng, HOME, size_hw=self.size_hw)
         empty = {light: porch.lit(porch.rgb, light) for light in LIGHTS}
         noise = {light: _noise(rng, light, size_hw=(height + 64, width + 64)) for light in LIGHTS}
-        cast = self._cast(rng)
+        cast = self.cast or self._cast(rng)
         sides = rng.choice([-1.0, 1.0], len(self.visits))
         for index in range(round(self.duration_s * self.fps)):
             time_s = index / self.fps
@@ -137,9 +139,11 @@ class Scene:
         return LIGHTS[int(at) % 3], LIGHTS[(int(at) + 1) % 3], at % 1
 
 
-def draw(rng: np.random.Generator, who: str, *, light: str, size_hw: tuple[int, int] = _SIZE_HW) -> NDArray[np.uint8]:
+def draw(rng: np.random.Generator, who: str, *, light: str, size_hw: tuple[int, int] = _SIZE_HW,
+         animal: Animal | None = None) -> NDArray[np.uint8]:
     """One photo: random place, pose, position and noise. RGB uint8 (H, W, 3).
 
+    `animal` is one of that kind, as `any_animal` makes them; none: another in each photo.
     `who` is OWN, OTHER, CAT or EMPTY, `light` one of LIGHTS. A standing dog is 0.36 to 0.8 of the picture
     high, a cat seven tenths of that. The same generator state gives the same bytes.
     """
@@ -158,7 +162,7 @@ def draw(rng: np.random.Generator, who: str, *, light: str, size_hw: tuple[int, 
             scale=height * tall * (0.7 if who == CAT else 1) / _TALL,
             facing=rng.choice([-1, 1]) * rng.uniform(0.8, 1),
         )
-        _put(image, porch, any_animal(rng, who), pose, place, light=light)
+        _put(image, porch, animal or any_animal(rng, who), pose, place, light=light)
     tint = 1 if light == "night" else rng.uniform(0.95, 1.05, 3).astype(np.float32)
     image = image * (rng.uniform(0.85, 1.15) * tint) + rng.uniform(0.5, 1.5) * _noise(rng, light, size_hw=size_hw)
     return np.asarray(np.clip(image, 0, 255).astype(np.uint8))
