@@ -1,7 +1,7 @@
 """A door in a loop of your own: python own_loop.py model/edge 0
 
-The latch only records; `open_latch("gpio:17")` and `DoorOptions(mode="armed")` move a bolt. `pawlatch run` does more: it keeps a
-journal of each unlock, takes new models, and talks to systemd.
+The latch only records; `open_latch("gpio:17")` and `DoorOptions(mode="armed")` move a bolt. `pawlatch run` does more: it
+keeps a journal of each unlock, takes new models, and talks to systemd.
 """
 
 import sys

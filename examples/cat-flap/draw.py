@@ -1,18 +1,17 @@
 """No cats at hand? Five drawn ones: python draw.py
 
-Writes photos/ with 30 photos of each cat, of strangers and of the empty porch, and visits.webm, in which all five come, one
-after the other, and then a stranger.
+Films each of them before the flap (clips/bo.webm and so on), strangers, and nobody; and visits.webm, in which all five come,
+one after the other, and then a cat that nobody knows.
 """
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from pawlatch import ClipWriter
-from pawlatch.scene import CAT, EMPTY, LIGHTS, Scene, SceneVisit, any_animal, draw
+from pawlatch.scene import CAT, OTHER, Scene, SceneVisit, any_animal
 
-PHOTOS = 30
+VISITS = 4  # that each clip shows of its cat
 COATS = {  # the kind of markings, and the light and the dark colour, RGB
     "bo": (0, (235, 150, 70), (150, 70, 20)),
     "luna": (1, (52, 48, 52), (20, 18, 22)),
@@ -28,19 +27,21 @@ def coated(number, kind, light, dark):
 
 
 CATS = {name: coated(number, *coat) for number, (name, coat) in enumerate(COATS.items())}
+STRANGERS = [any_animal(np.random.default_rng(seed), who) for seed in range(10, 14) for who in (CAT, OTHER)]
 
-rng = np.random.default_rng(0)
-for label in (*CATS, "_other", "_empty"):
-    folder = Path("photos", label)
-    folder.mkdir(parents=True, exist_ok=True)
-    for i in range(PHOTOS):
-        who = EMPTY if label == "_empty" else CAT
-        photo = draw(rng, who, light=LIGHTS[i % 2], size_hw=(360, 480), animal=CATS.get(label))  # day and dusk
-        cv2.imwrite(str(folder / f"{i:02d}.jpg"), photo[..., ::-1])
 
-come = [*CATS.values(), any_animal(np.random.default_rng(99), CAT)]
-visits = tuple(SceneVisit(CAT, 4.0 + 8.0 * i, 8.0 + 8.0 * i) for i in range(len(come)))
-scene = Scene(10.0, (480, 640), "day", visits, duration_s=8.0 * len(come) + 4.0, seed=1, cast=tuple(come))
-with ClipWriter("visits.webm", fps=scene.fps) as clip:
-    for time_s, frame in scene.frames():
-        clip.write(frame, time_s)
+def film(path, animals, *, seed):
+    """Each animal in turn, four seconds before the flap and four of nobody."""
+    visits = tuple(SceneVisit(CAT, 4.0 + 8.0 * i, 8.0 + 8.0 * i) for i in range(len(animals)))
+    scene = Scene(10.0, (480, 640), "day", visits, duration_s=8.0 * len(animals) + 4.0, seed=seed, cast=tuple(animals))
+    with ClipWriter(path, fps=scene.fps) as clip:
+        for time_s, frame in scene.frames():
+            clip.write(frame, time_s)
+
+
+Path("clips").mkdir(exist_ok=True)
+for seed, (name, cat) in enumerate(CATS.items()):
+    film(f"clips/{name}.webm", VISITS * [cat], seed=seed)
+film("clips/_other.webm", STRANGERS, seed=8)
+film("clips/_empty.webm", [], seed=9)
+film("visits.webm", [*CATS.values(), any_animal(np.random.default_rng(99), CAT)], seed=10)
