@@ -1,0 +1,155 @@
+"""The examples that train: the commands in their README are run as they stand there, in a copy of their folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from datetime import UTC, datetime
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from pawlatch import ClipWriter, scene
+from pawlatch.card import read_card
+
+pytestmark = pytest.mark.slow
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+CATS = ("bo", "luna", "milo", "nala", "oskar")
+
+
+@pytest.fixture
+def example(tmp_path):
+    """`example("flowers")`: a copy of that folder to work in."""
+    pytest.importorskip("tensorflow", reason="needs the train and convert extras")
+
+    def copied(name: str) -> Path:
+        return Path(shutil.copytree(EXAMPLES / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__")))
+
+    return copied
+
+
+def shell(line: str, folder: Path, **environment: str) -> str:
+    """Run a line of a README, with the commands of this virtual environment; what it prints."""
+    path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
+    told = subprocess.run(["bash", "-euo", "pipefail", "-c", line], capture_output=True, text=True, timeout=900, cwd=folder,
+                          env={**os.environ, "PATH": path, "KERAS_HOME": str(folder), **environment})
+    assert told.returncode == 0, f"{line}\n{told.stdout}{told.stderr}"
+    return told.stdout
+
+
+def commands(folder: Path) -> list[str]:
+    """The lines of the README's block that is marked to be run."""
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"<!-- run -->\n```\n(.*?)```", text, re.DOTALL)
+    return block.strip().splitlines()
+
+
+def draw(folder: Path) -> None:
+    subprocess.run([sys.executable, "draw.py"], cwd=folder, check=True, timeout=600)
+
+
+def at_hour(hour: int) -> str:
+    """A TZ in which it is about that hour now."""
+    return f"<NOW>{datetime.now(UTC).hour - hour}"
+
+
+def visits(told: str) -> dict[int, str]:
+    """What became of the visit in each eight seconds, by its number."""
+    lines = re.findall(r"^ +(\d+):(\d\d\.\d) to .*$", told, re.MULTILINE)
+    whole = re.findall(r"^ +\d+:\d\d\.\d to .*$", told, re.MULTILINE)
+    return {int((60 * int(minute) + float(second)) // 8): line for (minute, second), line in zip(lines, whole, strict=True)}
+
+
+def test_five_cats_and_their_rules(example):
+    folder = example("cat-flap")
+    draw(folder)
+    *before, watch = commands(folder)
+    for line in before:
+        shell(line, folder)
+    assert read_card(folder / "model" / "edge").labels == (*sorted(("_other", "_empty")), *CATS)
+    noon = visits(shell(watch, folder, TZ=at_hour(12)))
+    night = visits(shell(watch, folder, TZ=at_hour(23)))
+    for number, cat in enumerate(CATS):
+        assert f"  {cat} " in noon[number]
+        assert ("opened after" in noon[number]) is (cat in ("bo", "luna", "milo")), noon[number]
+        assert ("opened after" in night[number]) is (cat in ("bo", "milo")), night[number]
+    assert noon[CATS.index("oskar")].endswith("oskar may never pass")
+    assert noon[CATS.index("nala")].endswith("nala may only go out, and this camera sees who goes in")
+    assert "luna may not pass at" in night[CATS.index("luna")]
+
+
+def test_five_real_cats_are_told_apart(example, shared):
+    folder = example("cat-flap")
+    for split in ("train", "valid"):
+        shutil.copytree(shared / "data" / "cats" / split, folder / "photos" / split)
+    names = sorted(path.name for path in (folder / "photos" / "train").iterdir())
+    assert len(names) == 5
+    _, train, convert, _ = commands(folder)
+    shell(train.replace(",".join(CATS), ",".join(names)), folder)
+    shell(convert, folder)
+    told = json.loads(shell("pawlatch evaluate model/edge photos/valid --json", folder))
+    assert told["accuracy"] >= 0.7
+
+
+def film(path: Path, who: str, *, times: int) -> None:
+    drawn = scene.Scene.parse(",".join(["empty", who] * times) + "?hw=240x320&fps=5")
+    with ClipWriter(path, fps=drawn.fps) as clip:
+        for time_s, frame in drawn.frames():
+            clip.write(frame, time_s)
+
+
+def test_the_dog_door_is_rehearsed(example):
+    folder = example("doggy-door")
+    film(folder / "own.webm", scene.OWN, times=3)
+    (folder / "own.webm").rename(folder / "my-dog.mp4")  # OpenCV looks at what is in it
+    for label, kinds in {"rex": (scene.OWN,), "_other": (scene.OTHER, scene.CAT), "_empty": (scene.EMPTY,)}.items():
+        (folder / "photos" / label).mkdir(parents=True)
+        rng = np.random.default_rng(len(label))
+        for i in range(50):
+            photo = scene.draw(rng, kinds[i % len(kinds)], light=scene.LIGHTS[i % 3], size_hw=(360, 480))
+            cv2.imwrite(str(folder / "photos" / label / f"{i:02d}.jpg"), photo[..., ::-1])
+    told = [shell(line, folder) for line in commands(folder)]
+    assert "photos saved in photos/rex" in told[0]
+    watched, report = told[-2:]
+    assert "opens for rex, by evidence" in watched
+    assert "latch: locked at 0.0 s" in watched
+    assert watched.count(" to ") >= 5  # visits
+    strangers = [line for number, line in visits(watched).items() if number in (1, 2, 4)]
+    assert strangers
+    assert not [line for line in strangers if "opened after" in line]
+    assert "armed" in report
+    assert (folder / "rehearsal" / "journal.sqlite").is_file() or list((folder / "rehearsal").glob("*.db"))
+
+
+def test_drawn_flowers_are_told_apart(example):
+    folder = example("flowers")
+    draw(folder)
+    train, convert, classify, evaluate = commands(folder)
+    shell(train, folder)
+    shell(convert, folder)
+    assert read_card(folder / "model" / "edge").unlock == ()
+    assert shell(classify, folder).count("poppy ") >= 36
+    assert json.loads(shell(f"{evaluate} --json", folder))["accuracy"] >= 0.95
+    (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=folder, check=True)
+    assert told.stdout.startswith("[('poppy', ")
+
+
+def test_real_flowers_are_told_apart(example, shared):
+    folder = example("flowers")
+    for split, most in (("train", 60), ("valid", 20)):
+        for label in sorted((shared / "data" / "flowers" / split).iterdir())[:3]:
+            (folder / "photos" / split / label.name).mkdir(parents=True)
+            for photo in sorted(label.iterdir())[:most]:
+                shutil.copy(photo, folder / "photos" / split / label.name)
+    for line in commands(folder)[:2]:
+        shell(line, folder)
+    assert json.loads(shell("pawlatch evaluate model/edge photos/valid --json", folder))["accuracy"] >= 0.7
