@@ -81,9 +81,9 @@ def test_five_cats_and_their_rules(example):
         assert f"  {cat} " in noon[number]
         assert ("opened after" in noon[number]) is (cat in ("bo", "luna", "milo")), noon[number]
         assert ("opened after" in night[number]) is (cat in ("bo", "milo")), night[number]
-    assert noon[CATS.index("oskar")].endswith("oskar may never pass")
-    assert noon[CATS.index("nala")].endswith("nala may only go out, and this camera sees who goes in")
-    assert "luna may not pass at" in night[CATS.index("luna")]
+    alone = json.loads(shell("pawlatch replay model/edge visits.webm --json", folder))["clips"][0]["visits"]
+    opened = {CATS[int(visit["start_s"] // 8)] for visit in alone if visit["unlocked"]}
+    assert {"luna", "nala", "oskar"} <= opened  # it is the rules that keep them out
 
 
 def test_five_real_cats_are_told_apart(example, shared):
@@ -126,7 +126,7 @@ def test_the_dog_door_is_rehearsed(example):
     assert strangers
     assert not [line for line in strangers if "opened after" in line]
     assert "armed" in report
-    assert (folder / "rehearsal" / "journal.sqlite").is_file() or list((folder / "rehearsal").glob("*.db"))
+    assert (folder / "rehearsal" / "journal.sqlite3").is_file()
 
 
 def test_drawn_flowers_are_told_apart(example):
@@ -136,7 +136,7 @@ def test_drawn_flowers_are_told_apart(example):
     shell(train, folder)
     shell(convert, folder)
     assert read_card(folder / "model" / "edge").unlock == ()
-    assert shell(classify, folder).count("poppy ") >= 36
+    assert shell(classify, folder).startswith("photos/poppy/00.jpg: poppy ")
     assert json.loads(shell(f"{evaluate} --json", folder))["accuracy"] >= 0.95
     (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=folder, check=True)
