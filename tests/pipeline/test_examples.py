@@ -99,23 +99,28 @@ def test_five_real_cats_are_told_apart(example, shared):
     assert told["accuracy"] >= 0.7
 
 
-def film(path: Path, who: str, *, times: int) -> None:
-    drawn = scene.Scene.parse(",".join(["empty", who] * times) + "?hw=240x320&fps=5")
-    with ClipWriter(path, fps=drawn.fps) as clip:
+def film(path: Path, script: str, *, seed: int = 0) -> Path:
+    drawn = scene.Scene.parse(f"{script}?hw=240x320&fps=5&seed={seed}")
+    clip = path.with_suffix(".webm")  # as ClipWriter wants it; OpenCV looks at what is in a file, not at its name
+    with ClipWriter(clip, fps=drawn.fps) as writer:
         for time_s, frame in drawn.frames():
-            clip.write(frame, time_s)
+            writer.write(frame, time_s)
+    return clip.rename(path)
 
 
 def test_the_dog_door_is_rehearsed(example):
     folder = example("doggy-door")
-    film(folder / "own.webm", scene.OWN, times=3)
-    (folder / "own.webm").rename(folder / "my-dog.mp4")  # OpenCV looks at what is in it
-    for label, kinds in {"rex": (scene.OWN,), "_other": (scene.OTHER, scene.CAT), "_empty": (scene.EMPTY,)}.items():
+    film(folder / "my-dog.mp4", "empty,own,empty,own,empty,own,empty,own")
+    for label, who, script in (("rex", scene.OWN, ""), ("_other", scene.OTHER, "empty,other,empty,cat,empty,other,empty,cat,empty,other"),
+                               ("_empty", scene.EMPTY, "empty,empty")):
         (folder / "photos" / label).mkdir(parents=True)
         rng = np.random.default_rng(len(label))
         for i in range(50):
-            photo = scene.draw(rng, kinds[i % len(kinds)], light=scene.LIGHTS[i % 3], size_hw=(360, 480))
+            photo = scene.draw(rng, who, light=scene.LIGHTS[i % 3], size_hw=(360, 480))
             cv2.imwrite(str(folder / "photos" / label / f"{i:02d}.jpg"), photo[..., ::-1])
+        if script:
+            clip = film(folder / f"{label}.mp4", script, seed=5)
+            shell(f"pawlatch frames {clip.name} --count 60 -o photos/{label}", folder)
     told = [shell(line, folder) for line in commands(folder)]
     assert "photos saved in photos/rex" in told[0]
     watched, report = told[-2:]
