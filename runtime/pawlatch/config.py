@@ -17,6 +17,7 @@ from pawlatch.gate import GateOptions
 from pawlatch.journal import JournalOptions
 from pawlatch.latch import LatchOptions
 from pawlatch.model import ModelOptions
+from pawlatch.mqtt.options import MqttOptions
 from pawlatch.show import ShowOptions
 from pawlatch.tables import parse, read_toml
 from pawlatch.updates import UpdateOptions
@@ -37,6 +38,7 @@ class Config:
     journal: JournalOptions = field(default_factory=JournalOptions)
     show: ShowOptions = field(default_factory=ShowOptions)
     update: UpdateOptions = field(default_factory=UpdateOptions)
+    mqtt: MqttOptions = field(default_factory=MqttOptions)
 
     def with_(self, table: str, **values: Any) -> Config:
         """The same with these values in one table; None leaves what was."""

@@ -322,7 +322,13 @@ def _opened_show(config: Config, held: ExitStack) -> Show | None:
 
 def _open_fronts(config: Config, panel: Panel, held: ExitStack) -> bool:
     """Begin to serve the door to those who watch it from elsewhere; whether there are any."""
-    return False
+    is_any = False
+    if config.mqtt.host is not None:
+        from pawlatch.mqtt.client import Bridge  # brings paho-mqtt
+
+        held.enter_context(Bridge(config.mqtt, panel))
+        is_any = True
+    return is_any
 
 
 def _opened_updater(config: Config, path: Path | None, held: ExitStack) -> Updater | None:
