@@ -76,7 +76,9 @@ def test_the_example_loads():
 
 
 def test_every_setting_that_it_shows_can_be_set():
-    config = parse(Config, {**shown(), "latch": {}}, name="", folder=Path())
+    mqtt = {**shown()["mqtt"], "tls": True}
+    del mqtt["password"]  # it has a password_file
+    config = parse(Config, {**shown(), "latch": {}, "mqtt": mqtt}, name="", folder=Path())
     assert config.door.labels["rex"].passes == "both"
     assert config.decision.veto == ("prey",)
 
