@@ -108,6 +108,8 @@ class Bridge:
     def _leave(self) -> None:
         """Leave with the link what is now; the availability last, so that nobody sees an old state as a new one."""
         panel, keep = self._panel, self._link.keep
+        if not panel.view.model:  # the loop has not begun: nothing is known yet
+            return
         view, board = panel.view, None if panel.board is None else panel.board()
         updates = None if panel.updater is None else panel.updater.status
         features = discovery.Features(
