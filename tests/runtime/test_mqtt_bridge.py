@@ -14,17 +14,17 @@ import pytest
 
 pytest.importorskip("paho.mqtt.client", reason="needs the mqtt extra")
 
-from pawlatch.attendant import Attendant  # noqa: E402
-from pawlatch.door import Cause, Door, DoorOptions, DoorState  # noqa: E402
-from pawlatch.frame import CameraState  # noqa: E402
-from pawlatch.latch import LOCKED, UNLOCKED, RecordingLatch  # noqa: E402
-from pawlatch.mqtt import client as client_module  # noqa: E402
-from pawlatch.mqtt import link as link_module  # noqa: E402
-from pawlatch.mqtt.client import Bridge  # noqa: E402
-from pawlatch.mqtt.options import MqttOptions  # noqa: E402
-from pawlatch.panel import Panel, View, Visitor  # noqa: E402
+from pawlatch.attendant import Attendant
+from pawlatch.door import Cause, Door, DoorOptions, DoorState
+from pawlatch.frame import CameraState
+from pawlatch.latch import LOCKED, UNLOCKED, RecordingLatch
+from pawlatch.mqtt import client as client_module
+from pawlatch.mqtt import link as link_module
+from pawlatch.mqtt.client import Bridge
+from pawlatch.mqtt.options import MqttOptions
+from pawlatch.panel import Panel, View, Visitor
 
-from .broker import Broker, Ear, needs_mosquitto, until  # noqa: E402
+from .broker import Broker, Ear, needs_mosquitto, until
 
 pytestmark = needs_mosquitto
 

@@ -147,6 +147,7 @@ class Bridge:
             order = self._doorman.order(Heard(name, heard.payload, heard.is_retained))
             self._orders.put_nowait(order)
         except RefusedError as refusal:
+            self._answer = str(refusal)
             self._refusals.warn(f"MQTT: {name if name in COMMAND_TOPICS else 'a message'} is not obeyed: {refusal}")
         except queue.Full:
             self._refusals.warn(f"MQTT: {name} is not obeyed: too much is asked at once")

@@ -72,7 +72,7 @@ class MqttOptions:
             raise ConfigError("a password needs a username; name it below [mqtt]")
         for name, topic in (("topic", self.topic), ("discovery_prefix", self.discovery_prefix)):
             if not re.fullmatch(r"[^\s/+#$\x00][^\s+#\x00]{0,63}", topic) or topic.endswith("/"):
-                raise ConfigError(f'{name} must begin a topic, as "pawlatch" does, without #, + and / at its ends, got {topic!r}')
+                raise ConfigError(f'{name} must begin a topic, as "pawlatch" does, without #, +, an outer /, got {topic!r}')
         if not re.fullmatch(r"[a-z0-9_-]{1,32}", self.id):
             raise ConfigError(f"id must be 1 to 32 small letters, digits, - and _, got {self.id!r}")
         if not 1 <= len(self.name) <= 64 or not self.name.isprintable():
