@@ -20,6 +20,8 @@ from pawlatch.commands.doctor import doctor
 from pawlatch.commands.service import service
 from pawlatch.errors import ModelCardError
 
+from .broker import Broker, needs_mosquitto
+
 NOON = datetime(2026, 6, 1, 12, 0)
 
 
@@ -332,6 +334,26 @@ def test_two_opencvs_in_one_environment_are_a_fault(examine, tmp_path, monkeypat
     status, found = examine()
     assert (status, found["opencv"]["level"]) == (1, "bad")
     assert "pip uninstall -y opencv-python opencv-python-headless && pip install opencv-python-headless" in found["opencv"]["remedy"]
+
+
+@needs_mosquitto
+def test_the_broker_must_take_the_door(examine, door_toml, tmp_path, monkeypatch):
+    pytest.importorskip("paho.mqtt.client", reason="needs the mqtt extra")
+    monkeypatch.delenv("PAWLATCH_MQTT_CODE", raising=False)
+    broker = Broker(tmp_path)
+    settings = ('mqtt.host = "127.0.0.1"', f"mqtt.port = {broker.port}")
+    try:
+        status, found = examine("--config", door_toml(*settings))
+        assert (status, found["mqtt"]["level"]) == (0, "ok")
+        assert "unlocks for nobody" in found["mqtt"]["text"]
+        status, found = examine("--config", door_toml(*settings, 'mqtt.code_file = "absent"'))
+        assert (status, found["mqtt"]["level"]) == (1, "bad")
+        assert "cannot read the code_file" in found["mqtt"]["text"]
+    finally:
+        broker.kill()
+    status, found = examine("--config", door_toml(*settings))
+    assert (status, found["mqtt"]["level"]) == (1, "bad")
+    assert "Connection refused" in found["mqtt"]["text"]
 
 
 # -------------------------------------------------------------------------------------------------------- the service

@@ -38,11 +38,12 @@ from pawlatch.gate import Gate, GateResult, Refusal
 from pawlatch.latch import open_latch
 from pawlatch.live import is_live
 from pawlatch.model import choose
+from pawlatch.mqtt.options import MqttOptions, read_code
 from pawlatch.quiet import quiet
 from pawlatch.rules import arming_doubts, check_labels
 from pawlatch.selftest import selftest
 from pawlatch.sensors import open_sensors
-from pawlatch.unit import UNIT, doubts, is_untouched, needs_of, program_path, unit_text
+from pawlatch.unit import LOCAL, UNIT, doubts, is_untouched, needs_of, program_path, unit_text
 
 PACKAGES = ("numpy", "opencv-python-headless", "ai-edge-litert", "onnxruntime", "gpiozero",
             "tensorflow", "tf_keras", "tf2onnx", "onnx")
@@ -116,6 +117,8 @@ def _door(config: Config, args: argparse.Namespace) -> Iterator[Finding]:
         yield check_device("pins", "gpiochip*", "gpio")
     yield _latch(config, agreed=args.yes)
     yield check_disk(config.journal.folder, megabytes=config.journal.megabytes)
+    if config.mqtt.host is not None:
+        yield _broker(config.mqtt)
     if UNIT.is_file():
         yield from _service(config, args.config.absolute())
         yield check_memory_limit()
@@ -234,6 +237,23 @@ def _latch(config: Config, *, agreed: bool) -> Finding:
         return Finding("latch", "bad", f"the reed switch said {when}", "check the bolt, the switch, and reed_pull_up")
     heard = ", and the reed switch followed" if sensors.reed else "; you should have heard it"
     return Finding("latch", "ok", f"locked, unlocked for {MOVE_S:g} s, locked{heard}")
+
+
+def _broker(options: MqttOptions) -> Finding:
+    """Whether the MQTT broker takes this door."""
+    where = f"{options.host}:{options.port_or_default}"
+    try:
+        from pawlatch.mqtt.link import check  # brings paho-mqtt
+
+        code, trouble = read_code(options), check(options)
+    except PawlatchError as error:
+        return Finding("mqtt", "bad", str(error))
+    if trouble is not None:
+        return Finding("mqtt", "bad", f"{where}: {trouble}", "see docs/home-assistant.md")
+    if not options.tls and options.host not in LOCAL:
+        return Finding("mqtt", "note", f"{where} takes this door, but unencrypted", "write tls = true below [mqtt]")
+    unlocks = "unlocks with a code" if code else "unlocks for nobody"
+    return Finding("mqtt", "ok", f"{where} takes this door, which {unlocks}")
 
 
 def _if_running() -> str:

@@ -19,6 +19,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from pawlatch.errors import ConfigError, MissingExtraError
@@ -277,6 +278,17 @@ class Link:
         """Once, until there is something else to say."""
         logger.log(logging.DEBUG if text == self._said else level, text)
         self._said = text
+
+
+def check(options: MqttOptions) -> str | None:
+    """Whether the broker is there and takes this door's name and password; why not, None where it does.
+
+    Raises:
+        ConfigError: a certificate or the password cannot be read.
+    """
+    options = replace(options, client_id=f"{options.client_id or options.id}-check")  # not to throw out a door that runs
+    with Link(options, will=None, topics=(), on_message=lambda heard: None) as link:
+        return link.trouble(2 * CONNECT_S)
 
 
 class _Pace:
