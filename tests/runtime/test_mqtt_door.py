@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -117,7 +118,7 @@ def test_a_code_that_all_may_read_ends_it_before_it_begins(settings, porches, co
 
 # ------------------------------------------------------------------------------------------------------- under siege
 
-ATTEMPTS = 3  # other work on this machine may cost a frame, too; a siege that does costs one each time
+ATTEMPTS = 4  # other work on this machine may cost frames, too; a siege that does costs them each time
 
 COUNTING = """
 import atexit, pawlatch.loop as loop
@@ -171,35 +172,42 @@ def siege(tmp_path):
         {Broker: lambda it: it.kill(), Stub: lambda it: it.close(), threading.Thread: lambda it: it.join()}[type(each)](each)
 
 
+@pytest.fixture
+def play(start, draw_clip, tmp_path):  # noqa: F811
+    """`play(path)`: an armed door on a clip of strangers, at the clip's own pace; how many frames it saw, and what the latch did."""
+    (tmp_path / "sitecustomize.py").write_text(COUNTING)
+    clip = draw_clip("strangers", [(1, None), (2, "other"), (4, None), (2, "other"), (2, None)])
+
+    def played(path: Path) -> tuple[int, str]:
+        process = start("--config", path, "--camera", str(clip), "--latch", "log",
+                        PYTHONPATH=os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")])))
+        assert process.ended() == 0, process.lines
+        assert CODE not in "\n".join(process.lines)
+        (latch,) = (line for line in process.lines if line.startswith("latch: "))
+        return int(process.lines[-1].removeprefix("frames ")), latch
+
+    return played
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [
     "nobody there", "silence", "a byte a second", "a flood", pytest.param("an assault on mosquitto", marks=needs_mosquitto)])
-def test_no_broker_costs_a_frame_or_opens_the_door(kind, siege, settings, start, draw_clip, secrets, tmp_path):  # noqa: F811
-    (tmp_path / "sitecustomize.py").write_text(COUNTING)
-    clip = draw_clip("strangers", [(1, None), (2, "other"), (4, None), (2, "other"), (3, None)])
-    path = settings("armed", table(siege(kind), secrets))
-    counted = []
+def test_no_broker_costs_a_frame_or_opens_the_door(kind, siege, settings, play, secrets):  # noqa: F811
+    besieged, port = [], siege(kind)
     for _ in range(ATTEMPTS):
-        process = start("--config", path, "--camera", str(clip),
-                        PYTHONPATH=os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")])))
-        assert process.ended() == 0, process.lines
-        counted.append(int(process.lines[-1].removeprefix("frames ")))
-        assert set(settings.moves()) == {"lock"}
-        assert CODE not in "\n".join(process.lines)
-        if counted[-1] == 120:
+        alone, _ = play(settings("armed"))
+        seen, latch = play(settings("armed", table(port, secrets)))
+        assert latch == "latch: locked at 0.0 s"
+        besieged.append((alone, seen))
+        if seen >= alone - 1:
             break
-    assert 120 in counted, counted
+    assert besieged[-1][1] >= besieged[-1][0] - 1, besieged
 
 
 @needs_mosquitto
 @pytest.mark.slow
-def test_an_assault_without_the_guards_would_open(siege, settings, start, draw_clip, secrets, tmp_path):  # noqa: F811
-    (tmp_path / "sitecustomize.py").write_text("import pawlatch.mqtt.commands as c\nc.refuse_retained = lambda heard: None\n")
-    path = settings("armed", table(siege("an assault on mosquitto"), secrets))
-    clip = draw_clip("nobody", [(8, None)])
-    process = start("--config", path, "--camera", str(clip),
-                    PYTHONPATH=os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")])))
-    assert process.ended() == 0
-    assert "unlock" in settings.moves()
-
-
+def test_an_assault_without_a_guard_would_open(siege, settings, play, secrets, tmp_path):  # noqa: F811
+    with (tmp_path / "sitecustomize.py").open("a") as patch:
+        patch.write("import pawlatch.mqtt.commands as commands\ncommands.refuse_retained = lambda heard: None\n")
+    _, latch = play(settings("armed", table(siege("an assault on mosquitto"), secrets)))
+    assert "unlocked" in latch
