@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,6 +27,8 @@ from pawlatch.scene.animal import Animal, Pose, any_animal
 from pawlatch.scene.porch import HOME, LIGHTS, Porch
 from pawlatch.selftest import FOLDER, name_of
 from pawlatch.visit import Visit, Visits
+
+from .broker import Broker, Ear
 
 FPS = 10
 COLOURS_BGR = {"own": (40, 40, 200), "other": (200, 40, 40)}
@@ -156,6 +158,22 @@ def published(tmp_path: Path) -> Callable[..., Path]:
         return bundle
 
     return publish
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    """A real mosquitto that lets everybody in. A test that wants it is marked `needs_mosquitto`."""
+    it = Broker(tmp_path)
+    yield it
+    it.kill()
+
+
+@pytest.fixture
+def ear(broker: Broker) -> Iterator[Ear]:
+    """A client of that broker, which hears everything."""
+    it = Ear(broker.port)
+    yield it
+    it.close()
 
 
 STAGE_HW = (240, 320)

@@ -24,7 +24,7 @@ from pawlatch.mqtt.client import Bridge
 from pawlatch.mqtt.options import MqttOptions
 from pawlatch.panel import Panel, View, Visitor
 
-from .broker import Broker, Ear, needs_mosquitto, until
+from .broker import Ear, needs_mosquitto, until
 
 pytestmark = needs_mosquitto
 
@@ -69,20 +69,6 @@ def house():
     it = House()
     yield it
     it.stop()
-
-
-@pytest.fixture
-def broker(tmp_path):
-    it = Broker(tmp_path)
-    yield it
-    it.kill()
-
-
-@pytest.fixture
-def ear(broker):
-    it = Ear(broker.port)
-    yield it
-    it.close()
 
 
 @pytest.fixture

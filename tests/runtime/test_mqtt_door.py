@@ -22,20 +22,6 @@ CODE = "271828"
 
 
 @pytest.fixture
-def broker(tmp_path):
-    it = Broker(tmp_path)
-    yield it
-    it.kill()
-
-
-@pytest.fixture
-def ear(broker):
-    it = Ear(broker.port)
-    yield it
-    it.close()
-
-
-@pytest.fixture
 def secrets(tmp_path) -> str:
     """Lines for [mqtt] that name a file with the code."""
     (tmp_path / "code").touch(mode=0o600)

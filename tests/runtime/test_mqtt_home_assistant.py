@@ -24,7 +24,7 @@ from pawlatch.mqtt.discovery import Features, discovery
 from pawlatch.mqtt.options import MqttOptions
 
 from .broker import Ear, free_port, needs_mosquitto, until
-from .test_mqtt_bridge import BASE, CODE, Weather, broker, house, open_bridge  # noqa: F401  fixtures
+from .test_mqtt_bridge import BASE, CODE, Weather, house, open_bridge  # noqa: F401  fixtures
 
 pytestmark = pytest.mark.slow
 
@@ -168,7 +168,7 @@ class HomeAssistant:
 
 
 @pytest.fixture
-def home(ha_python, broker, tmp_path):  # noqa: F811
+def home(ha_python, broker, tmp_path):
     folder = tmp_path / "home"
     folder.mkdir()
     it = HomeAssistant(ha_python, folder, broker.port)
@@ -216,7 +216,7 @@ def test_a_door_appears_in_home_assistant_and_is_worked_from_there(home, open_br
 
 
 @needs_mosquitto
-def test_home_assistant_never_shows_a_lock_as_unlocked_before_its_state_is_there(home, open_bridge, broker):  # noqa: F811
+def test_home_assistant_never_shows_a_lock_as_unlocked_before_its_state_is_there(home, broker):
     """Discovered and online, and the state withheld: that is when it would."""
     ear = Ear(broker.port)
     message = discovery(MqttOptions(), EVERYTHING)

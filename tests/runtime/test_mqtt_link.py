@@ -24,13 +24,6 @@ WILL = ("door/availability", "offline")
 
 
 @pytest.fixture
-def broker(tmp_path):
-    it = Broker(tmp_path)
-    yield it
-    it.kill()
-
-
-@pytest.fixture
 def open_link():
     opened: list[Link] = []
 

@@ -19,6 +19,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
@@ -133,10 +134,8 @@ class Link:
         self.close()
 
     def _wake(self) -> None:
-        try:
+        with suppress(OSError):  # full: then it is awake; closed: then it is gone
             self._wake_write.send(b"1")
-        except (BlockingIOError, OSError):  # it is awake already, or gone
-            return
 
     # ------------------------------------------------------------------------------------------------- the link's thread
 
