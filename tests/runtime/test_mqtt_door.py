@@ -128,6 +128,8 @@ def assault(port: int, stopped: threading.Event) -> None:
         ear.say(f"{BASE}/lock/set", {"value": "UNLOCK", "code": f"{number:06}", "at": at}, qos=0)
         ear.say(f"{BASE}/lock/set", {"value": "UNLOCK", "code": CODE, "at": at - 3600}, qos=0)
         ear.say(f"{BASE}/snapshot/set", "PRESS", qos=0)
+        ear.say(f"{BASE}/keep_locked/set", {"value": ("ON", "OFF")[number % 2], "at": at}, qos=0)
+        ear.say(f"{BASE}/lock/set", "LOCK", qos=0)
         ear.say(f"{BASE}/mode/set", b"\xff" * 100, qos=0)
         ear.say("homeassistant/status", ("online", "offline", b"\x00")[number % 3], qos=0)
         if number % 50 == 0:

@@ -45,7 +45,7 @@ from pawlatch.selftest import selftest
 from pawlatch.sensors import open_sensors
 from pawlatch.unit import LOCAL, UNIT, doubts, is_untouched, needs_of, program_path, unit_text
 
-PACKAGES = ("numpy", "opencv-python-headless", "ai-edge-litert", "onnxruntime", "gpiozero",
+PACKAGES = ("numpy", "opencv-python-headless", "ai-edge-litert", "onnxruntime", "gpiozero", "paho-mqtt",
             "tensorflow", "tf_keras", "tf2onnx", "onnx")
 LOOK_S, WAIT_S = 3.0, 10.0  # at the camera, and for its first frame
 LOOK_FRAMES = 30  # of a clip

@@ -19,18 +19,21 @@ import numpy as np
 
 from pawlatch.image import Image
 from pawlatch.keepsake import jpeg
+from pawlatch.limits import MINUTE_S, Tally
 from pawlatch.mqtt import discovery
 from pawlatch.mqtt.commands import COMMAND_TOPICS, Codes, Doorman, Heard, RefusedError, Task
 from pawlatch.mqtt.link import Link
 from pawlatch.mqtt.options import MqttOptions, read_code
-from pawlatch.panel import Panel, Request, SeenVisit
+from pawlatch.panel import Panel, Request, SeenVisit, View, Wish
 from pawlatch.show import LOCAL_HOSTS
+from pawlatch.states import DoorState
 
 logger = logging.getLogger(__name__)
 
 LOOK_S, PAUSE_S = 0.5, 0.1  # how often to look where nothing changes, and how long to let changes come together
 SILENT_S = 15.0  # of the loop, after which its state is not known: it hangs
-MOST_ORDERS = 8
+MOST_ORDERS = 8  # that wait
+MOST_A_MINUTE = 10  # but for locking: each may cost the door's loop a write to the disk
 LONGEST_SIDE_PX = 960  # of a picture
 _JOIN_S = 10.0  # more than a request may take
 
@@ -50,7 +53,7 @@ class Bridge:
         self._birth = f"{options.discovery_prefix}/status"
         self._link = Link(options, will=(self._topic("availability"), discovery.OFFLINE), on_message=self._heard,
                           topics=(self._birth, *(self._topic(name) for name in COMMAND_TOPICS)), clock=clock)
-        self._refusals = _Sparing(clock)
+        self._refusals, self._tally, self._clock = _Sparing(clock), Tally(MOST_A_MINUTE, within_s=MINUTE_S), clock
         self._orders: queue.Queue[Request | Task | None] = queue.Queue(MOST_ORDERS)
         self._answer = ""
         self._seen_visits = 0
@@ -145,12 +148,20 @@ class Bridge:
         name = heard.topic.removeprefix(f"{self._options.base}/")
         try:
             order = self._doorman.order(Heard(name, heard.payload, heard.is_retained))
+            if not _locks(order):
+                self._count()
             self._orders.put_nowait(order)
         except RefusedError as refusal:
             self._answer = str(refusal)
             self._refusals.warn(f"MQTT: {name if name in COMMAND_TOPICS else 'a message'} is not obeyed: {refusal}")
         except queue.Full:
             self._refusals.warn(f"MQTT: {name} is not obeyed: too much is asked at once")
+
+    def _count(self) -> None:
+        now_s = self._clock()
+        if self._tally.is_full(now_s):
+            raise RefusedError(f"{MOST_A_MINUTE} orders came within a minute, and no more are taken")
+        self._tally.add(now_s)
 
     def _obey(self) -> None:
         while (order := self._orders.get()) is not None and not self._stopped.is_set():
@@ -162,6 +173,8 @@ class Bridge:
 
     def _done(self, order: Request | Task | None) -> str:
         """Do it; a sentence on how it went."""
+        if _locks(order) and not _stands_open(self._panel.view):
+            return "it is locked"  # and the loop need not move its latch for each who says so
         if isinstance(order, Request):
             answer = self._panel.ask(order)
             logger.info("MQTT asked to %s: %s", order.wish.value, answer.text)
@@ -180,6 +193,15 @@ class Bridge:
             return "there is no picture yet"
         self._link.keep(self._topic("snapshot"), _picture(draw()))
         return "a picture was taken"
+
+
+def _locks(order: Request | Task) -> bool:
+    return isinstance(order, Request) and order.wish is Wish.LOCK
+
+
+def _stands_open(view: View) -> bool:
+    """Whether locking would change anything; of a door that observes, whether it goes through the motions."""
+    return view.state is DoorState.UNLOCKED or (view.held is not None and view.held.is_open)
 
 
 class _Sparing:
