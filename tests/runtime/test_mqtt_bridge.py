@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -24,7 +27,7 @@ from pawlatch.mqtt.client import MOST_A_MINUTE, Bridge
 from pawlatch.mqtt.options import MqttOptions
 from pawlatch.panel import Panel, View, Visitor
 
-from .broker import Ear, needs_mosquitto, until
+from .broker import Broker, Ear, needs_mosquitto, until
 
 pytestmark = needs_mosquitto
 
@@ -380,3 +383,34 @@ def test_it_ends_with_all_its_threads(open_bridge, house):
 def test_an_open_line_is_warned_of(house, caplog):
     with Bridge(MqttOptions(host="broker.invalid"), house.panel):
         assert "not encrypted" in caplog.text
+
+
+def test_the_rights_in_the_docs_are_enough_and_no_more(house, tmp_path, caplog, monkeypatch):
+    """Mosquitto with the `acl_file` of docs/home-assistant.md: the door works, and another user of the broker is kept out."""
+    monkeypatch.delenv("PAWLATCH_MQTT_CODE", raising=False)
+    page = (Path(__file__).resolve().parents[2] / "docs" / "home-assistant.md").read_text(encoding="utf-8")
+    (rights,) = re.findall(r"```\n(user homeassistant\n.*?)```", page, re.DOTALL)
+    (tmp_path / "acl").write_text(rights)
+    (tmp_path / "users").touch(mode=0o600)
+    for name in ("pawlatch", "homeassistant", "guest"):
+        subprocess.run(["mosquitto_passwd", "-b", tmp_path / "users", name, "secret"], check=True)
+    broker = Broker(tmp_path, "allow_anonymous false", f"password_file {tmp_path / 'users'}", f"acl_file {tmp_path / 'acl'}")
+    home, guest = (Ear(broker.port, prepare=lambda client, name=name: client.username_pw_set(name, "secret"))
+                   for name in ("homeassistant", "guest"))
+    options = MqttOptions(host="127.0.0.1", port=broker.port, username="pawlatch", password="secret")
+    try:
+        with Bridge(options, house.panel):
+            state(home, lock="LOCKED")
+            assert home.until(DISCOVERY)
+            guest.say(f"{BASE}/keep_locked/set", "ON")
+            home.say("homeassistant/status", "online")
+            until(lambda: len(home.of(DISCOVERY)) == 2)
+            assert not house.door.held
+            home.say(f"{BASE}/keep_locked/set", "ON")
+            state(home, keep_locked="ON")
+        assert not guest.heard
+        assert "does not let this door listen" not in caplog.text
+    finally:
+        home.close()
+        guest.close()
+        broker.kill()
