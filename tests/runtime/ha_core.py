@@ -4,6 +4,7 @@ Arguments: a folder of its own, the broker's port, a free port for its page. Eac
 
     {"states": null}                                          all states: {entity_id: [state, attributes]}
     {"call": ["lock", "unlock", {"entity_id": …, "code": …}]}  null, or what the service raised
+    {"automation": {…}}                                       null, or what is wrong with it
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 from pathlib import Path
 
 from homeassistant import auth, bootstrap, config_entries, loader
+from homeassistant.components.automation.config import async_validate_config_item
 from homeassistant.core import HomeAssistant
 from homeassistant.setup import async_setup_component
 
@@ -47,8 +49,11 @@ async def main(folder: Path, port: int, page_port: int) -> None:
 async def answer(hass: HomeAssistant, command: dict) -> object:
     if "states" in command:
         return {state.entity_id: [state.state, dict(state.attributes)] for state in hass.states.async_all()}
-    domain, service, data = command["call"]
     try:
+        if "automation" in command:
+            await async_validate_config_item(hass, "", command["automation"])
+            return None
+        domain, service, data = command["call"]
         await hass.services.async_call(domain, service, data, blocking=True)
     except Exception as error:
         return f"{type(error).__name__}: {error}"

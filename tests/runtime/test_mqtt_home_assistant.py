@@ -158,6 +158,9 @@ class HomeAssistant:
     def call(self, domain: str, service: str, **data: object) -> str | None:
         return self._talk.ask({"call": [domain, service, data]})
 
+    def check(self, automation: dict) -> str | None:
+        return self._talk.ask({"automation": automation})
+
     def until(self, entity: str, state: str) -> dict:
         """Wait for a state; its attributes."""
         until(lambda: self.states.get(entity, [None])[0] == state, lambda: f"{entity}: {self.states.get(entity)}")
@@ -225,6 +228,20 @@ def test_home_assistant_never_shows_a_lock_as_unlocked_before_its_state_is_there
     home.until("lock.pawlatch", "unavailable")
     home.until("sensor.pawlatch_state", "unknown")  # this one is available
     assert home.states["lock.pawlatch"][0] == "unavailable"
+    bare = discovery(MqttOptions(id="bare", name="Bare"), EVERYTHING)
+    del bare["cmps"]["lock"]["availability"]  # without the guard it is shown, with nothing known
+    ear.say("homeassistant/device/bare/config", bare, retain=True)
+    ear.say("pawlatch/bare/availability", "online", retain=True)
+    home.until("lock.bare", "unknown")
     ear.say(f"{BASE}/state", {"lock": "LOCKED", "state": "locked", "answer": ""}, retain=True)
     home.until("lock.pawlatch", "locked")
     ear.close()
+
+
+@needs_mosquitto
+def test_the_automations_that_are_shown_are_some(home):
+    yaml = pytest.importorskip("yaml", reason="needs PyYAML")
+    path = HERE.parents[1] / "examples" / "home-assistant" / "automation.yaml"
+    for automation in yaml.safe_load(path.read_text(encoding="utf-8")):
+        assert home.check(automation) is None
+        assert home.check({**automation, "triggers": [{"trigger": "state"}]})  # of nothing

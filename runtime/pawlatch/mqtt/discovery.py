@@ -36,7 +36,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Features:
-    """What this door has, so that nothing is shown that it has not. `code` None: nobody unlocks by MQTT."""
+    """What this door has, so that nothing is shown that it has not. Without a code nobody unlocks by MQTT."""
 
     modes: tuple[Mode, ...]
     has_code: bool
@@ -116,7 +116,7 @@ def _components(options: MqttOptions, features: Features) -> dict[str, Json]:
 
 
 def _lock(base: str, features: Features) -> Json:
-    """Without a state Home Assistant shows a lock as unlocked: so it is available only once its state is there."""
+    """A lock without a state may be shown as unlocked: so this one is available only once its state is there."""
     lock = {
         "platform": "lock", "name": None, "value_template": "{{ value_json.lock }}",
         "command_topic": f"{base}/lock/set", "command_template": STAMPED_WITH_CODE, "optimistic": False, "retain": False,
