@@ -156,13 +156,13 @@ def test_power_temperature_and_model_are_told_where_they_are_known(open_bridge, 
     house.panel.board = lambda: Weather(48.26, True)
     house.panel.updater = SimpleNamespace(
         status=SimpleNamespace(installed="1", latest="2", summary="better", is_installing=False, refusal=None),
-        install=lambda: installed.append(1))
+        install=installed.append)
     state(ear, power="ON", temperature=48)
     assert {"power", "temperature", "update"} <= json.loads(ear.until(DISCOVERY))["cmps"].keys()
     assert json.loads(ear.until(f"{BASE}/update")) == {
         "installed_version": "1", "latest_version": "2", "in_progress": False, "release_summary": "better"}
     ear.say(f"{BASE}/update/set", "INSTALL")
-    until(lambda: installed == [1])
+    until(lambda: installed == ["MQTT"])
 
 
 def test_a_visit_is_told_with_its_picture(open_bridge, house, ear, stay):

@@ -21,7 +21,7 @@ from pawlatch.image import Image
 from pawlatch.keepsake import jpeg
 from pawlatch.limits import MINUTE_S, Tally
 from pawlatch.mqtt import discovery
-from pawlatch.mqtt.commands import COMMAND_TOPICS, Codes, Doorman, Heard, RefusedError, Task
+from pawlatch.mqtt.commands import COMMAND_TOPICS, WHO, Codes, Doorman, Heard, RefusedError, Task
 from pawlatch.mqtt.link import Link
 from pawlatch.mqtt.options import MqttOptions, read_code
 from pawlatch.panel import Panel, Request, SeenVisit, View, Wish
@@ -182,7 +182,7 @@ class Bridge:
         if order is Task.INSTALL:
             if self._panel.updater is None:
                 return "nobody looks for newer models here"
-            self._panel.updater.install()
+            self._panel.updater.install(WHO)
             return "the model is being installed"
         return self._snapshot()
 
