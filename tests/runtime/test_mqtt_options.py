@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -103,3 +105,11 @@ def test_the_unit_lets_it_reach_its_broker_and_read_its_secrets(needs):
     assert not needs('[show]\nport = 1\n[mqtt]\nhost = "broker"').is_local
     assert not needs('[show]\nport = 1\nhost = "0.0.0.0"\n[mqtt]\nhost = "localhost"').is_local
     assert needs('[show]\nport = 1\n[mqtt]\nhost = "localhost"').is_local
+
+
+def test_the_settings_in_the_docs_are_some(tmp_path):
+    page = (Path(__file__).resolve().parents[2] / "docs" / "home-assistant.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "door.toml").write_text(textwrap.dedent(f"   {shown}"))
+    mqtt = read_config(tmp_path / "door.toml").mqtt
+    assert (mqtt.host, mqtt.tls, mqtt.port_or_default) == ("homeassistant.local", True, 8883)
