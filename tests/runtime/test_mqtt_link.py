@@ -311,6 +311,15 @@ def test_a_server_that_is_slow_makes_nothing_grow(open_link):
     stub.close()
 
 
+def test_a_server_that_falls_silent_is_left(open_link, monkeypatch):
+    monkeypatch.setattr(link_module, "KEEPALIVE_S", 1)
+    stub = Stub(trickle)
+    link = open_link(stub.port)
+    assert link.trouble(10.0) is None
+    until(lambda: stub.accepted >= 2)
+    stub.close()
+
+
 def test_a_server_that_floods_is_read_slowly_then_hung_up_on(monkeypatch, caplog):
     monkeypatch.setattr(link_module, "FLOOD_S", 0.5)
     heard, stub = [], Stub(flood)

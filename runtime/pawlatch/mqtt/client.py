@@ -171,7 +171,7 @@ class Bridge:
                 logger.exception("an order by MQTT failed")
                 self._answer = "it failed; the door's log says why"
 
-    def _done(self, order: Request | Task | None) -> str:
+    def _done(self, order: Request | Task) -> str:
         """Do it; a sentence on how it went."""
         if _locks(order) and not _stands_open(self._panel.view):
             return "it is locked"  # and the loop need not move its latch for each who says so
