@@ -342,8 +342,9 @@ def test_a_thousand_wrong_codes_open_nothing_and_fill_no_log(open_bridge, house,
     until(lambda: ear.say(f"{BASE}/lock/set", "LOCK") or bool(json.loads(ear.of(f"{BASE}/state")[-1])["answer"]))
     house.latch.assert_states([LOCKED])
     assert house.turns > before
-    assert len([record for record in caplog.records if record.name == "pawlatch.mqtt.client"]) < 25
-    assert "000" not in caplog.text.replace("0.000", "")
+    told = [record.getMessage() for record in caplog.records if record.name == "pawlatch.mqtt.client"]
+    assert len(told) < 25
+    assert not any(re.search(r"\d{6}", line) for line in told)
 
 
 def test_a_crowd_of_orders_is_bounded(open_bridge, house, ear, caplog):

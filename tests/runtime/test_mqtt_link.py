@@ -6,6 +6,7 @@ import os
 import socket
 import struct
 import subprocess
+import sys
 import threading
 import time
 
@@ -114,7 +115,7 @@ def test_the_last_will_is_said_by_the_link_or_by_the_broker(broker, open_link, e
     script = ("import sys, time; from pawlatch.mqtt.link import Link; from pawlatch.mqtt.options import MqttOptions\n"
               f"link = Link(MqttOptions(host='127.0.0.1', port={broker.port}), will={WILL}, topics=(), on_message=print).__enter__()\n"
               "link.keep('door/availability', b'online')\ntime.sleep(1000)")
-    process = subprocess.Popen([os.sys.executable, "-c", script])
+    process = subprocess.Popen([sys.executable, "-c", script])
     ear.until("door/availability", b"online".__eq__)
     process.kill()
     process.wait()
@@ -352,7 +353,6 @@ def test_its_thread_ends_with_it(open_link):
     stub.close()
 
 
-@needs_mosquitto
 def test_without_its_guard_a_giant_would_be_read(open_link, monkeypatch):
     """So it is the guard that hangs up."""
     monkeypatch.setattr(link_module, "MOST_PACKET_BYTES", 1 << 30)
@@ -371,14 +371,14 @@ def _small(set_attribute):
 def test_the_extra_is_named_where_it_is_not_there(tmp_path):
     (tmp_path / "paho").mkdir()
     (tmp_path / "paho" / "__init__.py").write_text("raise ImportError('paho')")
-    done = subprocess.run([os.sys.executable, "-c", "import pawlatch.mqtt.link"], capture_output=True, text=True,
+    done = subprocess.run([sys.executable, "-c", "import pawlatch.mqtt.link"], capture_output=True, text=True,
                           env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])})
     assert 'MissingExtraError: MQTT needs paho-mqtt 2; type: pip install "pawlatch[mqtt]"' in done.stderr
 
 
 def test_settings_need_no_client():
     """A door without MQTT does not pay for it."""
-    done = subprocess.run([os.sys.executable, "-c", "import pawlatch.config, pawlatch.mqtt.discovery, sys; "
+    done = subprocess.run([sys.executable, "-c", "import pawlatch.config, pawlatch.mqtt.discovery, sys; "
                            "sys.exit('paho' in sys.modules or 'ssl' in sys.modules)"])
     assert done.returncode == 0
 
