@@ -14,7 +14,9 @@ import shutil
 import subprocess
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 pytest.importorskip("paho.mqtt.client", reason="needs the mqtt extra")
@@ -181,7 +183,10 @@ def home(ha_python, broker, tmp_path):
 
 @needs_mosquitto
 def test_a_door_appears_in_home_assistant_and_is_worked_from_there(home, open_bridge, house, stay):  # noqa: F811
+    installed: list[str] = []
     house.panel.board = lambda: Weather(48.0, False)
+    house.panel.updater = SimpleNamespace(install=installed.append, status=SimpleNamespace(
+        installed="3f2a", latest="9c1b", summary="knows the winter coat", is_installing=False, refusal=None))
     bridge = open_bridge()
     lock = home.until("lock.pawlatch", "locked")
     assert lock["code_format"] == r"^\d{6,64}$"
@@ -212,6 +217,14 @@ def test_a_door_appears_in_home_assistant_and_is_worked_from_there(home, open_br
     home.until("sensor.pawlatch_score", "90.0")
     assert home.states["event.pawlatch_visit"][1]["event_type"] == "would_open"
     until(lambda: home.states["image.pawlatch_last_visit"][0] != "unknown")
+
+    house.panel.picture = lambda: np.full((48, 64, 3), 128, np.uint8)
+    assert home.call("button", "press", entity_id="button.pawlatch_take_snapshot") is None
+    until(lambda: home.states["image.pawlatch_snapshot"][0] != "unknown")
+    assert home.states["update.pawlatch_model"][1]["release_summary"] == "knows the winter coat"
+    home.until("update.pawlatch_model", "on")
+    assert home.call("update", "install", entity_id="update.pawlatch_model") is None
+    until(lambda: installed == ["MQTT"])
 
     bridge.close()
     home.until("lock.pawlatch", "unavailable")
