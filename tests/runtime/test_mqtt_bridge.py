@@ -22,7 +22,7 @@ from pawlatch.door import Cause, Door, DoorOptions, DoorState
 from pawlatch.frame import CameraState
 from pawlatch.latch import LOCKED, UNLOCKED, RecordingLatch
 from pawlatch.mqtt import client as client_module
-from pawlatch.mqtt import link as link_module
+from pawlatch.mqtt import wire
 from pawlatch.mqtt.client import MOST_A_MINUTE, Bridge
 from pawlatch.mqtt.options import MqttOptions
 from pawlatch.panel import Panel, View, Visitor
@@ -331,7 +331,7 @@ def test_without_a_code_nobody_unlocks(open_bridge, house, ear, caplog):
 
 def test_a_thousand_wrong_codes_open_nothing_and_fill_no_log(open_bridge, house, ear, caplog, monkeypatch):
     """All of them are heard; the loop goes on meanwhile, and the door can still be locked."""
-    monkeypatch.setattr(link_module, "PER_S", 1e4)
+    monkeypatch.setattr(wire, "PER_S", 1e4)
     open_bridge()
     state(ear, lock="LOCKED")
     before = house.turns

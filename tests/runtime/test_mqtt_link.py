@@ -16,8 +16,10 @@ pytest.importorskip("paho.mqtt.client", reason="needs the mqtt extra")
 
 from pawlatch.errors import ConfigError
 from pawlatch.mqtt import link as link_module
-from pawlatch.mqtt.link import FLOOD_S, MOST_PACKET_BYTES, PER_S, Link, _Pace
+from pawlatch.mqtt import wire
+from pawlatch.mqtt.link import Link
 from pawlatch.mqtt.options import MqttOptions
+from pawlatch.mqtt.wire import FLOOD_S, MOST_PACKET_BYTES, PER_S, Pace
 
 from .broker import Broker, Ear, Stub, needs_mosquitto, until
 
@@ -322,18 +324,18 @@ def test_a_server_that_falls_silent_is_left(open_link, monkeypatch):
 
 
 def test_a_server_that_floods_is_read_slowly_then_hung_up_on(monkeypatch, caplog):
-    monkeypatch.setattr(link_module, "FLOOD_S", 0.5)
+    monkeypatch.setattr(wire, "FLOOD_S", 0.5)
     heard, stub = [], Stub(flood)
     began_s = time.monotonic()
     with Link(MqttOptions(host="127.0.0.1", port=stub.port), will=None, topics=("door/set",), on_message=heard.append):
         until(lambda: stub.accepted >= 2)
     assert "more than 50 messages a second" in caplog.text
-    assert len(heard) <= 2 * (link_module.BURST + PER_S * (time.monotonic() - began_s))
+    assert len(heard) <= 2 * (wire.BURST + PER_S * (time.monotonic() - began_s))
     stub.close()
 
 
 def test_the_pace_lets_bursts_pass_and_not_floods():
-    pace = _Pace(0.0)
+    pace = Pace(0.0)
     assert [pace.take(0.0) for _ in range(20)] == [0.0] * 20
     assert pace.take(0.0) == pytest.approx(1 / PER_S)
     assert pace.take(10.0) == 0.0  # after a rest
@@ -355,8 +357,8 @@ def test_its_thread_ends_with_it(open_link):
 
 def test_without_its_guard_a_giant_would_be_read(open_link, monkeypatch):
     """So it is the guard that hangs up."""
-    monkeypatch.setattr(link_module, "MOST_PACKET_BYTES", 1 << 30)
-    monkeypatch.setattr(link_module.Properties, "__setattr__", _small(link_module.Properties.__setattr__))
+    monkeypatch.setattr(wire, "MOST_PACKET_BYTES", 1 << 30)
+    monkeypatch.setattr(wire.Properties, "__setattr__", _small(wire.Properties.__setattr__))
     stub = Stub(giant)
     link = open_link(stub.port)
     until(lambda: link._client is not None and len(link._client._in_packet["packet"]) > MOST_PACKET_BYTES)

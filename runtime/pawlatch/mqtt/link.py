@@ -12,45 +12,42 @@ mqtt-v5.0, 3.8.3.1 and 3.1.2.11.4). Mosquitto speaks it since 1.6.
 from __future__ import annotations
 
 import logging
-import select
 import socket
-import ssl
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
-from pawlatch.errors import ConfigError, MissingExtraError
 from pawlatch.mqtt.commands import Heard
 from pawlatch.mqtt.options import MqttOptions, read_password
-
-try:
-    from paho.mqtt.client import Client, MQTTMessage
-    from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
-    from paho.mqtt.packettypes import PacketTypes
-    from paho.mqtt.properties import Properties
-    from paho.mqtt.reasoncodes import ReasonCode
-    from paho.mqtt.subscribeoptions import SubscribeOptions
-except ImportError as error:
-    raise MissingExtraError('MQTT needs paho-mqtt 2; type: pip install "pawlatch[mqtt]"') from error
-
-if TYPE_CHECKING:
-    from paho.mqtt.client import SocketLike
+from pawlatch.mqtt.wire import (
+    CONNECT_S,
+    MOST_PACKET_BYTES,
+    CallbackAPIVersion,
+    Client,
+    MQTTMessage,
+    MQTTProtocolVersion,
+    Pace,
+    PacketTypes,
+    Properties,
+    ReasonCode,
+    SubscribeOptions,
+    Wary,
+    has_come,
+    tls_context,
+    why,
+)
 
 logger = logging.getLogger(__name__)
 
 KEEPALIVE_S = 30
-CONNECT_S = 5.0  # for a connection, and as much for the broker's welcome
 FIRST_RETRY_S, LONGEST_RETRY_S = 1.0, 60.0
 STEADY_S = 30.0  # a connection that lived so long was none of those that break at once
-MOST_PACKET_BYTES = 4096
-BURST, PER_S, FLOOD_S = 20, 50.0, 10.0  # packets at once and a second; how long it may always be more
 AGAIN_S = 5.0  # between two times that everything is sent again because the broker says so
 MOST_NEWS, NEWS_S = 16, 30.0  # what waits to be told once, and for how long
-WAKE_S = 0.5
 _JOIN_S = 2.0
 
 
@@ -69,7 +66,7 @@ class Link:
                  on_message: Callable[[Heard], object], clock: Callable[[], float] = time.monotonic) -> None:
         self._options, self._will, self._topics, self._on_message, self._clock = options, will, topics, on_message, clock
         self._password = read_password(options)
-        self._tls = _tls(options) if options.tls else None
+        self._tls = tls_context(options) if options.tls else None
         self._lock = threading.Lock()
         self._kept: dict[str, bytes] = {}
         self._unsent: dict[str, None] = {}  # topics, in the order in which they changed
@@ -80,7 +77,7 @@ class Link:
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.setblocking(False)
         self._wake_write.setblocking(False)
-        self._client: _Wary | None = None
+        self._client: Wary | None = None
         self._thread = threading.Thread(target=self._run, name="mqtt link", daemon=True)
 
     @property
@@ -147,7 +144,7 @@ class Link:
                 self._live()
                 is_broken = False
             except OSError as error:
-                self._why = _why(error)
+                self._why = why(error)
             except Exception:  # paho on bytes that no broker sends: the door has nothing to do with it
                 logger.log(logging.DEBUG if is_broken else logging.ERROR, "the broker's answer is no MQTT", exc_info=True)
                 self._why, is_broken = "its answer is no MQTT", True
@@ -167,7 +164,7 @@ class Link:
         client = self._client = self._new_client()
         client.connect(self._options.host or "", self._options.port_or_default, keepalive=KEEPALIVE_S,
                        clean_start=True, properties=self._properties())
-        late_s, pace = self._clock() + CONNECT_S, _Pace(self._clock())
+        late_s, pace = self._clock() + CONNECT_S, Pace(self._clock())
         while (connection := client.socket()) is not None:
             now_s = self._clock()
             if self._stopped.is_set():
@@ -176,7 +173,7 @@ class Link:
                 raise TimeoutError(f"it does not answer within {CONNECT_S:g} s")
             if self.is_up:
                 self._send(client, now_s)
-            if client.socket() is connection and _has_come(connection, self._wake_read, writes=client.want_write()):
+            if client.socket() is connection and has_come(connection, self._wake_read, writes=client.want_write()):
                 client.loop_read()
                 slowly_s = pace.take(self._clock())
                 if slowly_s:
@@ -217,15 +214,15 @@ class Link:
             client.disconnect()
             until_s = time.monotonic() + _JOIN_S / 2
             while (connection := client.socket()) is not None and client.want_write() and time.monotonic() < until_s:
-                _has_come(connection, self._wake_read, writes=True)
+                has_come(connection, self._wake_read, writes=True)
                 client.loop_write()
         if (connection := client.socket()) is not None:
             connection.close()
 
-    def _new_client(self) -> _Wary:
+    def _new_client(self) -> Wary:
         """A client a connection: whatever a broker left in the last one is gone with it."""
         options = self._options
-        client = _Wary(CallbackAPIVersion.VERSION2, client_id=options.client_id or f"pawlatch-{options.id}",
+        client = Wary(CallbackAPIVersion.VERSION2, client_id=options.client_id or f"pawlatch-{options.id}",
                        protocol=MQTTProtocolVersion.MQTTv5, reconnect_on_failure=False)
         client.connect_timeout = CONNECT_S
         client.max_queued_messages_set(MOST_NEWS)
@@ -288,72 +285,3 @@ def check(options: MqttOptions) -> str | None:
     options = replace(options, client_id=f"{options.client_id or options.id}-check")  # not to throw out a door that runs
     with Link(options, will=None, topics=(), on_message=lambda heard: None) as link:
         return link.trouble(2 * CONNECT_S)
-
-
-class _Pace:
-    """How fast a broker may talk."""
-
-    def __init__(self, now_s: float) -> None:
-        self._left, self._last_s, self._calm_s = float(BURST), now_s, now_s
-
-    def take(self, now_s: float) -> float:
-        """Count a packet; how long to leave the next one unread, in seconds.
-
-        Raises:
-            ConnectionError: it has been too many for too long.
-        """
-        self._left = min(float(BURST), self._left + (now_s - self._last_s) * PER_S) - 1
-        self._last_s = now_s
-        if self._left >= 0:
-            self._calm_s = now_s
-            return 0.0
-        if now_s - self._calm_s > FLOOD_S:
-            raise ConnectionError(f"it sends more than {PER_S:g} messages a second")
-        return -self._left / PER_S
-
-
-def _has_come(connection: SocketLike, wake: socket.socket, *, writes: bool) -> bool:
-    """Wait a little to be woken, for something to read, or until it `writes`; whether there is something to read."""
-    if isinstance(connection, ssl.SSLSocket) and connection.pending():
-        return True
-    poll = select.poll()
-    poll.register(connection.fileno(), select.POLLIN | (select.POLLOUT if writes else 0))
-    poll.register(wake.fileno(), select.POLLIN)
-    ready = dict(poll.poll(WAKE_S * 1000))
-    if wake.fileno() in ready:
-        wake.recv(1024)
-    return bool(ready.get(connection.fileno(), 0) & ~select.POLLOUT)
-
-
-class _Wary(Client):
-    """paho's client, but one that takes no longer packet than was allowed: paho itself would read 256 MB into memory."""
-
-    refusal = ""
-
-    def _sock_recv(self, bufsize: int) -> bytes:
-        if bufsize > MOST_PACKET_BYTES:
-            self.refusal = f"it sends {bufsize} bytes at once; {MOST_PACKET_BYTES} were allowed"
-            raise ConnectionError(self.refusal)  # as if the line were broken
-        return super()._sock_recv(bufsize)
-
-
-def _tls(options: MqttOptions) -> ssl.SSLContext:
-    """Raises ConfigError where a certificate cannot be read."""
-    context = ssl.create_default_context()
-    try:
-        if options.ca is not None:
-            context = ssl.create_default_context(cafile=str(options.ca))
-        if options.certificate is not None:
-            context.load_cert_chain(str(options.certificate), str(options.key))
-    except OSError as error:
-        named = ", ".join(str(path) for path in (options.ca, options.certificate, options.key) if path)
-        raise ConfigError(f"cannot read {named} as PEM: {error.strerror or error}") from error
-    return context
-
-
-def _why(error: OSError) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"{error.verify_message}; name who vouches for it as ca below [mqtt]"
-    if isinstance(error, TimeoutError):
-        return str(error) if error.errno is None and str(error) != "timed out" else f"silent for {CONNECT_S:g} s"
-    return error.strerror or str(error) or type(error).__name__
