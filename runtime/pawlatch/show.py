@@ -1,6 +1,6 @@
 """What the door sees, in a browser: the overlay as motion JPEG, for a machine without a screen.
 
-The loop only leaves its newest picture here. It is drawn and encoded in a thread of its own, and only while somebody watches.
+The loop only leaves its newest picture here; `pawlatch.stream` draws and encodes it.
 """
 
 from __future__ import annotations
@@ -9,21 +9,16 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
-import cv2
-
 from pawlatch.errors import ConfigError, OutputError
-from pawlatch.image import Image
+from pawlatch.stream import Picture, Stream
 
 logger = logging.getLogger(__name__)
 
 TOKEN_VARIABLE = "PAWLATCH_SHOW_TOKEN"
 LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost")
-VIEWERS = 4  # who may watch at once
-JPEG_QUALITY = 80
 _JOIN_S = 2.0
 
 
@@ -82,18 +77,14 @@ class Show:
 
         if options.port is None:
             raise ConfigError("a show needs a port; name one with --show PORT")
-        self._fps = options.fps
         self._token = options.token or _from_environment() or secrets.token_urlsafe(16)
         self._same = secrets.compare_digest
-        self._changed = threading.Condition()
-        self._stop = threading.Event()
-        self._picture: Callable[[], Image] | None = None
-        self._drawn: Callable[[], Image] | None = None
-        self._jpeg: bytes | None = None
-        self._viewers = 0
+        self._picture: Picture | None = None
+        self.stream = Stream(lambda: self._picture, fps=options.fps, name="show")
         try:
             self._server = open_server(options.host, options.port, self)
         except OSError as error:
+            self.stream.close()
             raise OutputError(f"cannot serve the show on {options.host}:{options.port}: {error.strerror}; name another place "
                               "with --show [HOST:]PORT") from error
         host = f"[{options.host}]" if ":" in options.host else options.host
@@ -102,29 +93,22 @@ class Show:
         logger.info("the show is on %s", self.address)
         if options.host not in LOCAL_HOSTS:
             logger.warning("the show is on the network, unencrypted: whoever reads along learns its token")
-        self._threads = [threading.Thread(target=self._serve, name="show", daemon=True),
-                         threading.Thread(target=self._encode, name="show's encoder", daemon=True)]
-        for thread in self._threads:
-            thread.start()
+        self._thread = threading.Thread(target=self._serve, name="show", daemon=True)
+        self._thread.start()
 
-    def publish(self, picture: Callable[[], Image]) -> None:
+    def publish(self, picture: Picture) -> None:
         """Leave the newest picture: what draws it, uint8 (H, W, 3), BGR. It is called later, in another thread, or never."""
         self._picture = picture
-        if self._viewers:
-            with self._changed:
-                self._changed.notify_all()
+        self.stream.nudge()
 
     def close(self) -> None:
         """Send everybody home and give the port back. May be called twice."""
-        if self._stop.is_set():
+        if self.stream.is_over:
             return
-        self._stop.set()
-        with self._changed:
-            self._changed.notify_all()
+        self.stream.close()
         self._server.shutdown()
         self._server.server_close()
-        for thread in self._threads:
-            thread.join(_JOIN_S)
+        self._thread.join(_JOIN_S)
 
     def __enter__(self) -> Self:
         return self
@@ -136,76 +120,8 @@ class Show:
         """Whether it is the token; takes as long for one that is nearly right."""
         return self._same(text.encode(), self._token.encode())
 
-    def watch(self) -> Viewer | None:
-        """Somebody comes; None where too many watch already. Leave by its `close`."""
-        with self._changed:
-            if self._viewers >= VIEWERS or self._stop.is_set():
-                return None
-            if self._viewers == 0:  # what was drawn for those before is old
-                self._drawn = self._jpeg = None
-            self._viewers += 1
-            self._changed.notify_all()
-        return Viewer(self)
-
-    def _leave(self) -> None:
-        with self._changed:
-            self._viewers -= 1
-
-    def _next(self, before: bytes | None, timeout_s: float) -> bytes | None:
-        """The newest JPEG, once it is another than `before`; None when the show is over or nothing came in time."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._stop.is_set() or self._jpeg is not before, timeout_s)
-            return None if self._stop.is_set() or self._jpeg is before else self._jpeg
-
     def _serve(self) -> None:
         self._server.serve_forever(poll_interval=0.1)
-
-    def _encode(self) -> None:
-        is_broken = False
-        while not self._stop.is_set():
-            jpeg: bytes | None = None
-            with self._changed:
-                self._changed.wait_for(lambda: self._stop.is_set() or (self._viewers and self._picture is not self._drawn))
-                picture = self._picture
-            if self._stop.is_set() or picture is None:
-                continue
-            try:
-                jpeg = _jpeg(picture())
-            except Exception:  # drawing is a courtesy: the show goes on with the next picture, and the door in any case
-                level = logging.DEBUG if is_broken else logging.ERROR
-                logger.log(level, "a picture of the show cannot be drawn", exc_info=True)
-            is_broken = jpeg is None
-            with self._changed:
-                self._drawn, self._jpeg = picture, jpeg or self._jpeg
-                self._changed.notify_all()
-            self._stop.wait(1 / self._fps)
-
-
-class Viewer:
-    """One who watches."""
-
-    def __init__(self, show: Show) -> None:
-        self._show = show
-        self._seen: bytes | None = None
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the show is closed."""
-        return self._show._stop.is_set()
-
-    def next(self, timeout_s: float = 5.0) -> bytes | None:
-        """The newest JPEG, once there is one that was not seen yet; None at the end, or where none comes within `timeout_s`."""
-        jpeg = self._show._next(self._seen, timeout_s)
-        self._seen = jpeg or self._seen
-        return jpeg
-
-    def close(self) -> None:
-        """Make room for another. To be called once."""
-        self._show._leave()
-
-
-def _jpeg(image_bgr: Image) -> bytes:
-    return cv2.imencode(".jpg", image_bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
 
 
 def _from_environment() -> str | None:

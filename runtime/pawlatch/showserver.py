@@ -11,17 +11,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
+from pawlatch.stream import CONTENT_TYPE, Viewer, part
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pawlatch.show import Show, Viewer
+    from pawlatch.show import Show
 
 logger = logging.getLogger(__name__)
 
 CONNECTIONS = 16  # at once; more are hung up on
 SILENCE_S = 10.0  # after which a connection that neither asks nor takes is closed
 SEND_BUFFER = 1 << 16  # what a slow viewer lags behind at most
-BOUNDARY = "frame"
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -127,7 +128,7 @@ class _Handler(BaseHTTPRequestHandler):
         return bearer.strip() if kind.lower() == "bearer" else parse_qs(query).get("token", [""])[0]
 
     def _watch(self, give: Callable[[Viewer], None]) -> None:
-        viewer = self.server.show.watch()
+        viewer = self.server.show.stream.watch()
         if viewer is None:
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "too many watch; try again later")
             return
@@ -143,13 +144,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _stream(self, viewer: Viewer) -> None:
         """Each newest picture; the same once more where none comes, to learn whether anybody is still there."""
-        self._start(HTTPStatus.OK, f"multipart/x-mixed-replace; boundary={BOUNDARY}")
+        self._start(HTTPStatus.OK, CONTENT_TYPE)
         jpeg: bytes | None = None
         while not viewer.is_over:
             jpeg = viewer.next() or jpeg
             if jpeg is not None and not viewer.is_over:
-                head = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
-                self.wfile.write(head.encode() + jpeg + b"\r\n")
+                self.wfile.write(part(jpeg))
 
     def _start(self, status: HTTPStatus, kind: str, *, length: int | None = None) -> None:
         self.send_response(status)

@@ -13,8 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pawlatch import show as show_module
-from pawlatch import showserver
+from pawlatch import showserver, stream
 from pawlatch.errors import ConfigError, OutputError
 from pawlatch.show import Show, ShowOptions, show_address
 
@@ -56,10 +55,10 @@ def grey_of(jpeg: bytes) -> int:
 def watched(show, count: int) -> None:
     """Wait until that many watch."""
     until_s = time.monotonic() + DEADLINE_S
-    with show._changed:
-        while show._viewers != count:
+    with show.stream._changed:
+        while show.stream._viewers != count:
             assert time.monotonic() < until_s
-            show._changed.wait(0.01)
+            show.stream._changed.wait(0.01)
 
 
 def test_the_page_shows_the_stream(show):
@@ -102,7 +101,7 @@ def test_nothing_is_shown_without_the_token(show, path, token):
     answer = ask(show, path, token=token)
     assert answer.status == 401
     assert TOKEN not in answer.read().decode()
-    assert show._viewers == 0
+    assert show.stream._viewers == 0
 
 
 def test_the_token_may_come_as_a_header(show):
@@ -150,7 +149,7 @@ def test_nothing_is_drawn_while_nobody_watches(show):
 
 def test_no_more_pictures_a_second_than_asked_for(show, monkeypatch):
     pauses = []
-    monkeypatch.setattr(show, "_stop", Paused(pauses))
+    monkeypatch.setattr(show.stream, "_stop", Paused(pauses))
     answer = ask(show, "/stream.mjpg")
     watched(show, 1)
     for grey in (10, 20):
@@ -183,16 +182,16 @@ def test_who_comes_later_sees_nothing_old(show):
 def test_viewers_are_bounded_and_make_room(show):
     show.publish(lambda: picture(10))
     with ExitStack() as stack:
-        for _ in range(show_module.VIEWERS):
+        for _ in range(stream.VIEWERS):
             assert next_jpeg(stack.enter_context(closing(ask(show, "/stream.mjpg"))))
         assert ask(show, "/stream.mjpg").status == 503
         assert ask(show, "/").status == 200
     until_s = time.monotonic() + DEADLINE_S
-    while show._viewers and time.monotonic() < until_s:  # they notice at the next picture
+    while show.stream._viewers and time.monotonic() < until_s:  # they notice at the next picture
         show.publish(lambda: picture(20))
-        show._changed.acquire()
-        show._changed.wait(0.05)
-        show._changed.release()
+        show.stream._changed.acquire()
+        show.stream._changed.wait(0.05)
+        show.stream._changed.release()
     assert ask(show, "/snapshot.jpg").status == 200
 
 
@@ -234,9 +233,9 @@ def test_a_picture_that_cannot_be_drawn_is_left_out(show, caplog):
     watched(show, 1)
     until_s = time.monotonic() + DEADLINE_S
     for _ in range(3):
-        drawn = show._drawn
+        drawn = show.stream._drawn
         show.publish(lambda: broken())
-        while show._drawn is drawn:
+        while show.stream._drawn is drawn:
             assert time.monotonic() < until_s
     assert [record.getMessage() for record in caplog.records] == ["a picture of the show cannot be drawn"]  # once
     show.publish(lambda: picture(10))
@@ -257,7 +256,8 @@ def test_closing_sends_everybody_home_and_gives_the_port_back(monkeypatch):
         first.close()
         assert silent.recv(1) == b""
     assert next_jpeg(answer) == b""
-    assert not any(thread.is_alive() for thread in first._threads)
+    assert not first._thread.is_alive()
+    assert not first.stream._thread.is_alive()
     with Show(ShowOptions(port=port)):  # noqa: SIM117
         with pytest.raises(OutputError, match="Address already in use"):
             Show(ShowOptions(port=port))
