@@ -36,6 +36,7 @@ COMMANDS = {
     "report": Command("pawlatch.commands.journal:report", "what the door did, or would have done, before it is armed"),
     "latch": Command("pawlatch.commands.latch:latch", "lock, test or ask the latch from outside"),
     "model": Command("pawlatch.commands.model:model", "another model for the door: pull, push, compare, sign, roll back"),
+    "web": Command("pawlatch.commands.web:web", "a token for the door's page"),
     "service": Command("pawlatch.commands.service:service", "the door as a systemd service"),
     "bench": Command("pawlatch.commands.bench:bench", "how fast each variant is here, as ratios of one run"),
     "doctor": Command("pawlatch.commands.doctor:doctor", "is everything well: model, camera, latch, disk, clock"),

@@ -21,6 +21,7 @@ from pawlatch.mqtt.options import MqttOptions
 from pawlatch.show import ShowOptions
 from pawlatch.tables import parse, read_toml
 from pawlatch.updates import UpdateOptions
+from pawlatch.web.options import WebOptions
 
 T = TypeVar("T")
 
@@ -39,6 +40,7 @@ class Config:
     show: ShowOptions = field(default_factory=ShowOptions)
     update: UpdateOptions = field(default_factory=UpdateOptions)
     mqtt: MqttOptions = field(default_factory=MqttOptions)
+    web: WebOptions = field(default_factory=WebOptions)
 
     def with_(self, table: str, **values: Any) -> Config:
         """The same with these values in one table; None leaves what was."""

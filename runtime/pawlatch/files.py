@@ -23,8 +23,10 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_atomic(path: Path, data: bytes | str) -> None:
+def write_atomic(path: Path, data: bytes | str, *, mode: int | None = None) -> None:
     """Write `data` so that `path` holds either all of it or what it held before, even across a power cut.
+
+    `mode` are its permissions from the first byte on; None leaves them to the umask.
 
     Raises:
         OutputError: the place cannot be written to (no room, no permission, no such folder).
@@ -33,6 +35,8 @@ def write_atomic(path: Path, data: bytes | str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with temporary.open("wb") as file:
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)
             file.write(raw)
             file.flush()
             os.fsync(file.fileno())

@@ -17,7 +17,7 @@ from typing import Any, Self
 from pawlatch.decide import Observation, Verdict
 from pawlatch.errors import JournalError
 from pawlatch.image import Image
-from pawlatch.schema import PICTURES, connect, reading
+from pawlatch.schema import DATABASE, PICTURES, connect, reading
 from pawlatch.visit import VisitFrame
 
 _AFTER_S = 60.0  # in which the door's moves after a visit still belong to it
@@ -198,8 +198,11 @@ class JournalReader:
         self._connection = connect(self.folder, writes=False)
 
     def events(self, *, since: datetime | None = None, until: datetime | None = None, seen: str | None = None,
-               unlocked: bool | None = None, ids: Sequence[int] = (), limit: int | None = None) -> list[Event]:
+               unlocked: bool | None = None, labelled: bool | None = None, before: int | None = None, ids: Sequence[int] = (),
+               limit: int | None = None) -> list[Event]:
         """Events that began from `since` on and before `until` (aware times), oldest first; of many, the newest `limit`.
+
+        `before`: only those that stand before this event, as the page before the last one.
 
         Raises:
             JournalError: one of `ids` is not there, or the journal cannot be read.
@@ -216,6 +219,10 @@ class JournalReader:
             conditions.append(("event.label = ?", [seen]))
         if unlocked is not None:
             conditions.append((f"time_to_unlock_s IS {'NOT ' if unlocked else ''}NULL", []))
+        if labelled is not None:
+            conditions.append((f"truth.label IS {'NOT ' if labelled else ''}NULL", []))
+        if before is not None:
+            conditions.append(("event.id < ?", [before]))
         if ids:
             conditions.append((f"event.id IN ({_marks(ids)})", list(ids)))
         where = " AND ".join(text for text, _ in conditions) or "1"
@@ -252,6 +259,15 @@ class JournalReader:
         """What happened to the journal itself, oldest first."""
         rows = self._rows("SELECT * FROM note ORDER BY id", [])
         return [Note(row["id"], _when(row), row["kind"], row["detail"]) for row in rows]
+
+    def size(self) -> tuple[int, int]:
+        """How many events there are, and how many bytes they take with their pictures.
+
+        Raises:
+            JournalError: the journal cannot be read.
+        """
+        (row,) = self._rows("SELECT count(*) AS events, coalesce(sum(bytes), 0) AS bytes FROM event", [])
+        return row["events"], row["bytes"] + (self.folder / DATABASE).stat().st_size
 
     def close(self) -> None:
         """May be called twice."""

@@ -59,10 +59,11 @@ def needs_of(config: Config, *, program: Path, config_path: Path) -> Needs:
         config.door.sensors.passage_pin is not None)
     is_picamera, is_video = uri == "picamera", uri.isdigit() or uri.startswith("/dev/")
     is_stream, is_command = uri.startswith(_STREAMS), config.latch.kind == "command"
-    ends = [*([config.show.host] if config.show.port is not None else []), *([config.mqtt.host] if config.mqtt.host else [])]
     update = config.update
     is_updated = update.url is not None and update.url.startswith(_WEB)
-    has_network = is_stream or is_command or bool(ends) or is_updated
+    ends = [*(served.host for served in (config.show, config.web) if served.port is not None),
+            *([config.mqtt.host] if config.mqtt.host else [])]
+    has_network = is_stream or is_command or is_updated or bool(ends)
     families = [*(["AF_INET", "AF_INET6"] if has_network else []), *(["AF_NETLINK"] if has_network or is_picamera else [])]
     commands = [Path(each[0]) for each in (config.latch.lock, config.latch.unlock) if each]
     is_file = not (is_picamera or is_video or is_stream) and not uri.startswith("scene:")
@@ -73,7 +74,8 @@ def needs_of(config: Config, *, program: Path, config_path: Path) -> Needs:
         is_local=bool(ends) and all(end in LOCAL for end in ends) and not (is_stream or is_command or is_updated),
         runs_others=is_command or is_picamera,
         reads=(program, Path(sys.executable).resolve(), config_path, bundle, *commands, *([Path(uri)] if is_file else []),
-               *([update.key] if update.key else []), *(config.mqtt.files if config.mqtt.host else ())),
+               *(path for path in (update.key, config.web.certificate, config.web.key) if path is not None),
+               *(config.mqtt.files if config.mqtt.host else ())),
         writes=tuple(folder for folder in (
             *([config.journal.folder] if config.journal.folder != JournalOptions().folder else []),
             *([bundle] if update.url is not None else []),

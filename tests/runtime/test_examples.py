@@ -32,6 +32,8 @@ TESTED_BY = {  # file: test, in the file that holds it
     "doggy-door/door.toml": "runtime/test_examples.py::test_the_settings_of_the_dog_door_are_a_real_latch_that_observes",
     "flowers/README.md": "pipeline/test_examples.py::test_drawn_flowers_are_told_apart",
     "flowers/draw.py": "pipeline/test_examples.py::test_drawn_flowers_are_told_apart",
+    "home-assistant/automation.yaml": "runtime/test_mqtt_home_assistant.py::test_the_automations_that_are_shown_are_some",
+    "home-assistant/card.yaml": "runtime/test_mqtt_discovery.py::test_every_entity_that_is_named_exists",
 }
 
 

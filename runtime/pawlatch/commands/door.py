@@ -322,13 +322,26 @@ def _opened_show(config: Config, held: ExitStack) -> Show | None:
 
 def _open_fronts(config: Config, panel: Panel, held: ExitStack) -> bool:
     """Begin to serve the door to those who watch it from elsewhere; whether there are any."""
-    is_any = False
-    if config.mqtt.host is not None:
-        from pawlatch.mqtt.client import Bridge  # brings paho-mqtt
+    return any([_open_bridge(config, panel, held), _open_page(config, panel, held)])
 
-        held.enter_context(Bridge(config.mqtt, panel))
-        is_any = True
-    return is_any
+
+def _open_bridge(config: Config, panel: Panel, held: ExitStack) -> bool:
+    if config.mqtt.host is None:
+        return False
+    from pawlatch.mqtt.client import Bridge  # brings paho-mqtt
+
+    held.enter_context(Bridge(config.mqtt, panel))
+    return True
+
+
+def _open_page(config: Config, panel: Panel, held: ExitStack) -> bool:
+    if config.web.port is None:
+        return False
+    from pawlatch.web.server import Page
+
+    page = held.enter_context(Page(config.web, panel, config.journal.folder))
+    _say(f"the page: {page.url}" + ("" if page.has_token else "; nobody can log in yet: pawlatch web token"))
+    return True
 
 
 def _opened_updater(config: Config, path: Path | None, held: ExitStack) -> Updater | None:
