@@ -76,7 +76,9 @@ class Visitor:
         """Send a form as a browser sends one of this page; headers by name, with _ for -."""
         here = {"Origin": f"http://127.0.0.1:{self.port}", "Sec-Fetch-Site": "same-origin", **FORM}
         answer = self._call("POST", path, urlencode({"form": self.form, **(fields or {})}), here | headers)
-        return self.get(answer.location) if follow and answer.status == 303 else answer
+        while follow and answer.status == 303:
+            answer = self.get(answer.location.partition("#")[0])
+        return answer
 
     def _call(self, method: str, path: str, body: str | None, headers: dict[str, str]) -> Answered:
         connection = HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE_S)

@@ -59,7 +59,7 @@ class Desk:
     def page(self, name: str, session: Session | None = None, *, status: int = 200, **values: Any) -> HTMLResponse:
         """The template `name` as a response."""
         said = None if session is None else session.hear()
-        return HTMLResponse(self.render(name, session=session, said=said, **values), status)
+        return HTMLResponse(self.render(name, session=session, said=said, status=status, **values), status)
 
     def render(self, name: str, **values: Any) -> str:
         """The template `name` as text, each value in it escaped."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
@@ -38,11 +39,10 @@ class Filter:
     def of(cls, query: QueryParams) -> Filter:
         """What a query says; what it says wrongly is left out."""
         before = query.get("before", "")
-        try:
-            day = date.fromisoformat(query.get("day", ""))
-            datetime.combine(day + timedelta(days=1), datetime.min.time()).astimezone()
-        except (ValueError, OverflowError):
-            day = None
+        day: date | None = None
+        with suppress(ValueError, OverflowError):
+            wanted = date.fromisoformat(query.get("day", ""))
+            day = wanted if _bounds(wanted)[0].timestamp() >= 0 else None
         return cls(query.get("seen", ""), query.get("door", ""), query.get("truth", ""), day,
                    int(before) if before.isdecimal() and int(before) <= LARGEST_ID else None)
 
@@ -58,10 +58,7 @@ class Filter:
 
     def events(self, journal: JournalReader, *, limit: int) -> list[Event]:
         """Newest first."""
-        since = until = None
-        if self.day is not None:
-            since = datetime.combine(self.day, datetime.min.time()).astimezone()
-            until = datetime.combine(self.day + timedelta(days=1), datetime.min.time()).astimezone()
+        since, until = (None, None) if self.day is None else _bounds(self.day)
         found = journal.events(
             since=since, until=until, seen=self.seen or None, unlocked={"unlocked": True, "shut": False}.get(self.door),
             labelled={"labelled": True, "open": False}.get(self.truth), before=self.before, limit=limit)
@@ -121,6 +118,12 @@ class Visits:
 
     def _page(self, name: str, session: Session, **values: Any) -> Response:
         return self._desk.page(name, session, today=datetime.now().astimezone().date(), **values)
+
+
+def _bounds(day: date) -> tuple[datetime, datetime]:
+    """Its midnights, by the local clock. Raises ValueError or OverflowError of one that no clock shows."""
+    first, next_one = datetime.combine(day, time()), datetime.combine(day + timedelta(days=1), time())
+    return first.astimezone(), next_one.astimezone()
 
 
 def _number(request: Request) -> int:
