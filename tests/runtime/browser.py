@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -16,7 +17,11 @@ import pytest
 
 DEADLINE_S = 60
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--remote-debugging-port=0")
+         "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--remote-debugging-port=0",
+         "--host-resolver-rules=MAP evil.example 127.0.0.1")
+
+ARRIVED = ("window.old === undefined && document.readyState !== 'loading' && document.body !== null && "
+           "[...document.querySelectorAll('link[rel=stylesheet]')].every(it => it.sheet)")
 
 
 class Browser:
@@ -38,7 +43,9 @@ class Browser:
         port = told.read_text().split("\n")[0]
         with urlopen(f"http://127.0.0.1:{port}/json/list", timeout=DEADLINE_S) as answer:
             (tab,) = [each for each in json.load(answer) if each["type"] == "page"]
-        self._socket = websockets.connect(tab["webSocketDebuggerUrl"], max_size=1 << 26, compression=None)
+        self._held = ExitStack()
+        self._socket = self._held.enter_context(
+            websockets.connect(tab["webSocketDebuggerUrl"], max_size=1 << 26, compression=None))
         self._ids = itertools.count(1)
         self.messages: list[str] = []  # what the console complained of
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -66,14 +73,14 @@ class Browser:
         """Wait until the expression is true; the page may change meanwhile."""
         until_s = time.monotonic() + DEADLINE_S
         while not self.run(script):
-            assert time.monotonic() < until_s, f"{script} does not come true on {self.run('document.body.innerText')}"
+            assert time.monotonic() < until_s, f"{script} does not come true on {self.run('document.body?.innerText')}"
             time.sleep(0.05)
 
     def open(self, url: str) -> None:
         """Go there, and wait until the page is there (a stream in it may go on)."""
         self.run("window.old = true")
         self.call("Page.navigate", url=url)
-        self.until("window.old === undefined && document.readyState !== 'loading'")
+        self.until(ARRIVED)
 
     def click(self, selector: str) -> None:
         """Click on what a person would, which leads to another page. By the protocol, so it needs no JavaScript of the page."""
@@ -82,7 +89,7 @@ class Browser:
                         " const box = it.getBoundingClientRect(); return [box.x + box.width / 2, box.y + box.height / 2]; })()")
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
-        self.until("window.old === undefined && document.readyState !== 'loading'")
+        self.until(ARRIVED)
 
     def type(self, selector: str, text: str) -> None:
         """Type into a field."""
@@ -103,7 +110,7 @@ class Browser:
 
     def close(self) -> None:
         """End it."""
-        self._socket.close()
+        self._held.close()
         self._process.terminate()
         self._process.wait(DEADLINE_S)
 

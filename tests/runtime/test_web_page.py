@@ -18,7 +18,8 @@ from pawlatch.cli import main
 from pawlatch.errors import ConfigError, OutputError
 from pawlatch.frame import CameraState
 from pawlatch.journal import Journal, JournalOptions, Setting
-from pawlatch.panel import Answer, Held, Panel, Request, Visitor as SeenVisitor, Wish
+from pawlatch.panel import Answer, Held, Panel, Request, Wish
+from pawlatch.panel import Visitor as SeenVisitor
 from pawlatch.records import JournalReader
 from pawlatch.states import Cause, DoorState
 from pawlatch.web import guard, pauses, sessions
@@ -592,7 +593,7 @@ def test_no_secret_stands_in_an_address_or_a_log(page, owner, token, three, capl
     answers.append(owner.post("/ask", {"wish": "unlock"}))
     secrets = (token, owner.cookie.partition("=")[2], owner.form)
     for answer in answers:
-        addresses = re.findall(r'(?:href|src|action)="([^"]*)"', answer.text) + [answer.location]
+        addresses = [*re.findall(r'(?:href|src|action)="([^"]*)"', answer.text), answer.location]
         assert not [address for address in addresses if any(secret in address for secret in secrets)]
     told = caplog.text + "".join(capfd.readouterr())
     assert not any(secret in told for secret in secrets)

@@ -58,7 +58,7 @@ def _arms(wanted: Request) -> bool:
 def _request(form: Form, asker: str) -> Request:
     try:
         wish = Wish(form.get("wish", ""))
-        mode: Mode | None = MODES[MODES.index(form.get("mode", ""))] if wish is Wish.MODE else None  # type: ignore[arg-type]
+        mode: Mode | None = MODES[MODES.index(form.get("mode", ""))] if wish is Wish.MODE else None
         for_s = float(form["for_s"]) if wish in (Wish.HOLD_OPEN, Wish.HOLD_LOCKED) and form.get("for_s") else None
     except ValueError as error:
         raise HTTPException(400, "this is nothing that can be asked of a door") from error

@@ -49,28 +49,36 @@ class Protocol(H11Protocol):
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._head, self._stall = _cancelled(self._head), _cancelled(self._stall)
+        self._has_head()
+        self._reads()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self.cycle is not None and not self.cycle.response_complete:
-            self._head = _cancelled(self._head)
+            self._has_head()
         else:  # a part of a head, or what is left of a body that nobody wants
             self._await_head()
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._stall = self._stall or self.loop.call_later(STALL_S, self.transport.abort)
+        if self._stall is None:
+            self._stall = self.loop.call_later(STALL_S, self.transport.abort)
 
     def resume_writing(self) -> None:
-        self._stall = _cancelled(self._stall)
+        self._reads()
         super().resume_writing()
 
     def _await_head(self) -> None:
-        self._head = self._head or self.loop.call_later(HEAD_S, self.transport.abort)
+        if self._head is None:
+            self._head = self.loop.call_later(HEAD_S, self.transport.abort)
 
+    def _has_head(self) -> None:
+        if self._head is not None:
+            self._head.cancel()
+            self._head = None
 
-def _cancelled(timer: asyncio.TimerHandle | None) -> None:
-    if timer is not None:
-        timer.cancel()
+    def _reads(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None

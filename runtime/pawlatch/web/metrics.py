@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from pawlatch import __version__
 from pawlatch.frame import CameraState
@@ -56,7 +56,7 @@ def _lines(panel: Panel, free_bytes: int | None) -> Iterator[str]:
         yield from _metric("undervoltage", "gauge", "Whether the board's supply is too weak now.", ({}, board.undervoltage))
 
 
-def _metric(name: str, kind: str, told: str, *samples: tuple[dict[str, str], float]) -> Iterator[str]:
+def _metric(name: str, kind: str, told: str, *samples: tuple[Mapping[str, str], float]) -> Iterator[str]:
     yield f"# HELP pawlatch_{name} {told}\n# TYPE pawlatch_{name} {kind}\n"
     for labels, value in samples:
         inner = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())

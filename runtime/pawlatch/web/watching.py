@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import datetime
-from typing import Any
 
 from anyio import CapacityLimiter, to_thread
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from pawlatch import stream
 from pawlatch.errors import JournalError
@@ -49,7 +49,7 @@ class Watching:
         if viewer is None:
             return _full()
 
-        async def pictures() -> AsyncIterator[bytes]:
+        async def pictures() -> AsyncGenerator[bytes, None]:
             try:
                 jpeg: bytes | None = None
                 while not viewer.is_over:
@@ -61,7 +61,7 @@ class Watching:
             finally:
                 viewer.close()
 
-        return _Stream(pictures(), media_type=stream.CONTENT_TYPE)
+        return _Stream(pictures())
 
     async def snapshot(self, request: Request, session: Session) -> Response:
         """GET /live.jpg: one picture."""
@@ -123,11 +123,15 @@ class Watching:
 class _Stream(StreamingResponse):
     """Ends its pictures however it ends itself, so that the viewer makes room at once."""
 
-    async def __call__(self, *arguments: Any) -> None:
+    def __init__(self, pictures: AsyncGenerator[bytes, None]) -> None:
+        super().__init__(pictures, media_type=stream.CONTENT_TYPE)
+        self._pictures = pictures
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await super().__call__(*arguments)
+            await super().__call__(scope, receive, send)
         finally:
-            await self.body_iterator.aclose()  # type: ignore[union-attr]
+            await self._pictures.aclose()
 
 
 def _full() -> Response:
