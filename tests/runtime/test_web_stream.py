@@ -262,6 +262,17 @@ def test_connections_are_bounded_from_one_address_and_in_all(page, port, monkeyp
         assert Visitor(port).get("/healthz").status == 200
 
 
+def test_without_the_bound_all_of_them_would_be_let_in(page, port, monkeypatch):
+    """Sabotage."""
+    monkeypatch.setattr(connections, "HEAD_S", 10 * DEADLINE_S)
+    monkeypatch.setattr(connections, "MOST", 10_000)
+    monkeypatch.setattr(connections, "MOST_OF_ONE", 10_000)
+    with ExitStack() as stack:
+        for _ in range(50):
+            stack.enter_context(connect(port))
+        until(lambda: still_open(page) == 50, "some were hung up on")
+
+
 def test_nonsense_is_answered_and_forgotten(page, port, owner):
     for nonsense in (b"\x00\x01\x02\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00"):
         with connect(port) as odd:

@@ -10,6 +10,7 @@ from pawlatch.panel import Request, Wish
 from pawlatch.rules import MODES, Mode
 from pawlatch.web.desk import Desk, Form, who
 from pawlatch.web.sessions import CONFIRM_S, Session
+from pawlatch.web.words import sentence
 
 OPENING = (Wish.UNLOCK, Wish.HOLD_OPEN)
 
@@ -46,7 +47,7 @@ class Asking:
 
     async def _done(self, session: Session, wanted: Request) -> Response:
         answer = await self._desk.in_thread(lambda: self._desk.panel.ask(wanted))
-        session.said = (answer.is_done, f"{answer.text[:1].upper()}{answer.text[1:]}.")
+        session.said = (answer.is_done, sentence(answer.text))
         return RedirectResponse("/", 303)
 
 

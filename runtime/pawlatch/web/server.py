@@ -23,9 +23,9 @@ try:
     from pawlatch.web.connections import Listener, Protocol
     from pawlatch.web.desk import Desk
 except ImportError as error:
-    if isinstance(error, MissingExtraError) or (error.name or "").startswith("pawlatch"):
+    if (error.name or "").startswith("pawlatch"):
         raise
-    raise MissingExtraError(f'the page needs {error.name}, which is not installed; type: pip install "pawlatch[web]"') from error
+    raise MissingExtraError(f'the page needs {error.name}, which is not there; type: pip install "pawlatch[web]"') from error
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp

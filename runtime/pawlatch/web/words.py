@@ -35,12 +35,12 @@ def state(panel: Panel) -> tuple[str, str, str]:
         return "Jammed", "bad", "The latch does not do as it is told. Look at the door."
     if view.held is not None and not view.held.is_open and view.state is DoorState.LOCKED:
         return "Kept locked", "held", ""
-    word, tone, sentence = _STATES[view.state]
+    word, tone, told = _STATES[view.state]
     if view.observes and view.state in (DoorState.UNLOCKED, DoorState.HELD):
         return "Locked", "held", "It would be open now, but it only observes."
     if view.state is DoorState.LOCKED:
-        sentence = _resting(view)
-    return word, tone, sentence
+        told = _resting(view)
+    return word, tone, told
 
 
 def _resting(view: View) -> str:
@@ -54,8 +54,7 @@ def _resting(view: View) -> str:
 
 def camera(state: CameraState) -> str:
     """What the camera does, as a sentence; "" while all is well."""
-    text = CAMERA_WORDS[state]
-    return "" if state is CameraState.OK else f"{text[:1].upper()}{text[1:]}."
+    return "" if state is CameraState.OK else sentence(CAMERA_WORDS[state])
 
 
 def label(name: str) -> str:
@@ -69,6 +68,11 @@ def choices(view: View, event: Event) -> list[str]:
         return []
     own = [*view.unlock, *(each for each in view.labels if each not in view.unlock and not each.startswith("_"))]
     return [*own, "_other", "_empty"]
+
+
+def sentence(text: str) -> str:
+    """With a capital and a full stop."""
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def wish(request: Request) -> str:
