@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import Self
 
 from pawlatch.errors import ConfigError, OutputError
+from pawlatch.listening import LOCAL_HOSTS, address, check_listening
 from pawlatch.stream import Picture, Stream
 
 logger = logging.getLogger(__name__)
 
 TOKEN_VARIABLE = "PAWLATCH_SHOW_TOKEN"
-LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost")
 _JOIN_S = 2.0
 
 
@@ -40,14 +40,9 @@ class ShowOptions:
     fps: float = 5.0
 
     def __post_init__(self) -> None:
-        if self.port is not None and not 0 <= self.port <= 65535:
-            raise ConfigError(f"port must be 1 to 65535, or 0 for any free one, got {self.port}")
-        if not self.host:
-            raise ConfigError('host must be an address of this machine, got ""; write 127.0.0.1')
+        check_listening(self.port, self.host, self.fps)
         if self.token is not None:
             _checked(self.token, "token")
-        if not 0.2 <= self.fps <= 30:
-            raise ConfigError(f"fps must be 0.2 to 30 pictures a second, got {self.fps:g}")
 
 
 def show_address(text: str) -> tuple[str, int]:
@@ -87,8 +82,7 @@ class Show:
             self.stream.close()
             raise OutputError(f"cannot serve the show on {options.host}:{options.port}: {error.strerror}; name another place "
                               "with --show [HOST:]PORT") from error
-        host = f"[{options.host}]" if ":" in options.host else options.host
-        self.address = f"http://{host}:{self._server.server_address[1]}/"
+        self.address = address("http", options.host, self._server.server_address[1])
         self.url = f"{self.address}?token={self._token}"
         logger.info("the show is on %s", self.address)
         if options.host not in LOCAL_HOSTS:

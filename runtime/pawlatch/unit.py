@@ -16,12 +16,12 @@ from pawlatch import __version__
 from pawlatch.config import Config
 from pawlatch.errors import ConfigError
 from pawlatch.journal import JournalOptions
+from pawlatch.listening import LOCAL_HOSTS
 
 NAME = "pawlatch"
 UNIT = Path(f"/etc/systemd/system/{NAME}.service")
 SYSUSERS = Path(f"/etc/sysusers.d/{NAME}.conf")
 STATE = Path("/var/lib") / NAME
-LOCAL = ("127.0.0.1", "::1", "localhost")
 
 _WEB = ("http://", "https://")
 _STREAMS = ("rtsp://", "rtsps://", "http://", "https://")
@@ -71,7 +71,7 @@ def needs_of(config: Config, *, program: Path, config_path: Path) -> Needs:
         devices=(*(_PICAMERA if is_picamera else _VIDEO if is_video else ()), *(_GPIO if has_pins else ())),
         groups=(*(("video",) if is_picamera or is_video else ()), *(("gpio",) if has_pins else ())),
         families=("AF_UNIX", *families),  # by netlink glibc asks for addresses, and libcamera for cameras
-        is_local=bool(ends) and all(end in LOCAL for end in ends) and not (is_stream or is_command or is_updated),
+        is_local=bool(ends) and all(end in LOCAL_HOSTS for end in ends) and not (is_stream or is_command or is_updated),
         runs_others=is_command or is_picamera,
         reads=(program, Path(sys.executable).resolve(), config_path, bundle, *commands, *([Path(uri)] if is_file else []),
                *(path for path in (update.key, config.web.certificate, config.web.key) if path is not None),

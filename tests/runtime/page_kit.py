@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from http.client import HTTPConnection, HTTPResponse
@@ -12,10 +12,12 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import numpy as np
+import pytest
 
 from pawlatch.frame import CameraState
 from pawlatch.panel import Answer, Panel, Request, View
 from pawlatch.states import DoorState
+from pawlatch.web.tokens import Tokens
 
 DEADLINE_S = 30
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -105,6 +107,24 @@ class Answered:
         self.text = self.body.decode("utf-8", "replace")
 
 
+@pytest.fixture
+def panel() -> Panel:
+    return Panel()
+
+
+@pytest.fixture
+def loop(panel: Panel) -> Iterator[Loop]:
+    it = Loop(panel)
+    yield it
+    it.close()
+
+
+@pytest.fixture
+def token(tmp_path: Path) -> str:
+    """That of the page of a door whose journal is in tmp_path / "journal"."""
+    return folder_with_token(tmp_path / "journal")
+
+
 def stream_of(visitor: Visitor) -> HTTPResponse:
     """The live stream, open. Its connection ends with the response."""
     connection = HTTPConnection("127.0.0.1", visitor.port, timeout=DEADLINE_S)
@@ -125,6 +145,4 @@ def next_jpeg(answer: HTTPResponse) -> bytes:
 
 def folder_with_token(folder: Path) -> str:
     """A journal's folder, and the token of its page."""
-    from pawlatch.web.tokens import Tokens
-
     return Tokens(folder).new("page")

@@ -17,6 +17,8 @@ from pawlatch import showserver, stream
 from pawlatch.errors import ConfigError, OutputError
 from pawlatch.show import Show, ShowOptions, show_address
 
+from .page_kit import next_jpeg
+
 TOKEN = "correct-token"
 DEADLINE_S = 30
 
@@ -35,17 +37,6 @@ def ask(show, path: str, *, token: str | None = TOKEN, **headers) -> http.client
     connection = http.client.HTTPConnection("127.0.0.1", show._server.server_address[1], timeout=DEADLINE_S)
     connection.request("GET", path if token is None else f"{path}?token={token}", headers=headers)
     return connection.getresponse()
-
-
-def next_jpeg(answer: http.client.HTTPResponse) -> bytes:
-    """The next part of a multipart stream."""
-    length = 0
-    while line := answer.readline():
-        if line.lower().startswith(b"content-length:"):
-            length = int(line.split(b":")[1])
-        if line == b"\r\n" and length:
-            return answer.read(length)
-    return b""
 
 
 def grey_of(jpeg: bytes) -> int:

@@ -18,16 +18,17 @@ pytest.importorskip("starlette", reason="the page needs the web extra")
 from pawlatch.cli import main
 from pawlatch.frame import CameraState
 from pawlatch.journal import Journal, JournalOptions
-from pawlatch.panel import Answer, Held, Panel, Wish
+from pawlatch.panel import Answer, Held, Wish
 from pawlatch.panel import Visitor as SeenVisitor
 from pawlatch.states import Cause, DoorState
 from pawlatch.web.options import WebOptions
 from pawlatch.web.server import Page
 
-from . import test_run
+from . import page_kit, test_run
 from .browser import Browser
-from .page_kit import DEADLINE_S, Loop, folder_with_token
+from .page_kit import DEADLINE_S, folder_with_token
 
+panel, loop, token = page_kit.panel, page_kit.loop, page_kit.token
 porches, settings, start = test_run.porches, test_run.settings, test_run.start
 SCREENS = {"phone": (390, 844), "small": (320, 568), "wide": (1280, 800)}
 
@@ -47,18 +48,6 @@ def browser(chromium):
     chromium.messages.clear()
     yield chromium
     chromium.open("about:blank")
-
-
-@pytest.fixture
-def token(tmp_path):
-    return folder_with_token(tmp_path / "journal")
-
-
-@pytest.fixture
-def loop():
-    it = Loop(Panel())
-    yield it
-    it.close()
 
 
 @pytest.fixture

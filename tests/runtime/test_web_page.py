@@ -18,7 +18,7 @@ from pawlatch.cli import main
 from pawlatch.errors import ConfigError, OutputError
 from pawlatch.frame import CameraState
 from pawlatch.journal import Journal, JournalOptions, Setting
-from pawlatch.panel import Answer, Held, Panel, Request, Wish
+from pawlatch.panel import Answer, Held, Request, Wish
 from pawlatch.panel import Visitor as SeenVisitor
 from pawlatch.records import JournalReader
 from pawlatch.states import Cause, DoorState
@@ -26,8 +26,10 @@ from pawlatch.web import guard, pauses, sessions
 from pawlatch.web.options import WebOptions
 from pawlatch.web.server import Page
 
-from .page_kit import DEADLINE_S, FORM, Loop, Visitor, folder_with_token, next_jpeg, stream_of
+from . import page_kit
+from .page_kit import DEADLINE_S, FORM, Visitor, folder_with_token, next_jpeg, stream_of
 
+panel, loop, token = page_kit.panel, page_kit.loop, page_kit.token
 NOON = datetime(2026, 11, 23, 12).astimezone()
 READ = ["/", "/now", "/visits", "/visits/1", "/visits/1/best.jpg", "/machine", "/confirm", "/live.mjpg", "/live.jpg"]
 ACT = ["/ask", "/confirm", "/visits/1/label", "/install", "/logout"]
@@ -36,23 +38,6 @@ ACT = ["/ask", "/confirm", "/visits/1/label", "/install", "/logout"]
 @pytest.fixture
 def folder(tmp_path) -> Path:
     return tmp_path / "journal"
-
-
-@pytest.fixture
-def token(folder) -> str:
-    return folder_with_token(folder)
-
-
-@pytest.fixture
-def panel():
-    return Panel()
-
-
-@pytest.fixture
-def loop(panel):
-    it = Loop(panel)
-    yield it
-    it.close()
 
 
 @pytest.fixture

@@ -18,30 +18,15 @@ import pytest
 pytest.importorskip("uvicorn", reason="the page needs the web extra")
 pytest.importorskip("starlette", reason="the page needs the web extra")
 
-from pawlatch.panel import Panel
 from pawlatch.stream import VIEWERS
 from pawlatch.web import connections, guard
 from pawlatch.web.options import WebOptions
 from pawlatch.web.server import Page
 
-from .page_kit import DEADLINE_S, FORM, Loop, Visitor, folder_with_token, next_jpeg, stream_of
+from . import page_kit
+from .page_kit import DEADLINE_S, FORM, Visitor, next_jpeg, stream_of
 
-
-@pytest.fixture
-def panel():
-    return Panel()
-
-
-@pytest.fixture
-def loop(panel):
-    it = Loop(panel)
-    yield it
-    it.close()
-
-
-@pytest.fixture
-def token(tmp_path):
-    return folder_with_token(tmp_path / "journal")
+panel, loop, token = page_kit.panel, page_kit.loop, page_kit.token
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from pawlatch.mqtt.commands import COMMAND_TOPICS, WHO, Codes, Doorman, Heard, R
 from pawlatch.mqtt.link import Link
 from pawlatch.mqtt.options import MqttOptions, read_code
 from pawlatch.panel import Panel, Request, SeenVisit, View, Wish
-from pawlatch.show import LOCAL_HOSTS
+from pawlatch.listening import LOCAL_HOSTS
 from pawlatch.states import DoorState
 
 logger = logging.getLogger(__name__)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pawlatch.errors import ConfigError
+from pawlatch.listening import check_listening
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 
@@ -32,14 +33,9 @@ class WebOptions:
     fps: float = 5.0
 
     def __post_init__(self) -> None:
-        if self.port is not None and not 0 <= self.port <= 65535:
-            raise ConfigError(f"port must be 1 to 65535, or 0 for any free one, got {self.port}")
-        if not self.host:
-            raise ConfigError('host must be an address of this machine, got ""; write 127.0.0.1')
+        check_listening(self.port, self.host, self.fps)
         for name in self.names:
             if not _NAME.fullmatch(name):
                 raise ConfigError(f"names must be names of this machine in small letters, as door.home.arpa, got {name!r}")
         if (self.certificate is None) != (self.key is None):
             raise ConfigError(f"{'key' if self.key is None else 'certificate'} must be set too: https needs both")
-        if not 0.2 <= self.fps <= 30:
-            raise ConfigError(f"fps must be 0.2 to 30 pictures a second, got {self.fps:g}")

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from pawlatch.errors import ConfigError, MissingExtraError, OutputError
+from pawlatch.listening import LOCAL_HOSTS, address
 from pawlatch.panel import Panel
-from pawlatch.show import LOCAL_HOSTS
 from pawlatch.stream import Stream
 from pawlatch.web.options import WebOptions
 from pawlatch.web.tokens import Tokens
@@ -59,8 +59,7 @@ class Page:
             self._socket.close()
             self._stream.close()
             raise
-        host = f"[{options.host}]" if ":" in options.host else options.host
-        self.url = f"http{'s' if is_https else ''}://{host}:{self._socket.getsockname()[1]}/"
+        self.url = address("https" if is_https else "http", options.host, self._socket.getsockname()[1])
         self.has_token = Tokens(folder).hash("page") is not None
         logger.info("the page is on %s", self.url)
         if options.host not in LOCAL_HOSTS and not is_https:
@@ -112,11 +111,11 @@ def _config(options: WebOptions, served: ASGIApp) -> uvicorn.Config:
 
 def _listening(options: WebOptions) -> Listener:
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)[0]
+        family, kind, protocol, _, where = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)[0]
         listener = Listener(family, kind, protocol)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
+            listener.bind(where)
             listener.listen()
         except OSError:
             listener.close()
