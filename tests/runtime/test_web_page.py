@@ -515,7 +515,7 @@ def test_a_journal_that_cannot_be_read_is_told(owner, folder):
     assert "Nobody came yet." in owner.get("/").text
     answer = owner.get("/visits")
     assert answer.status == 503
-    assert "there is no journal" in answer.text
+    assert "There is no journal" in answer.text
 
 
 def test_the_machine_tells_of_itself(page, owner, three):

@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,25 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises((OutputError, OSError), match="file"):
         Tokens(tmp_path / "file" / "journal").new("page")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file somebody else's")
+def test_by_sudo_the_file_is_the_services_and_root_follows_no_link():
+    with tempfile.TemporaryDirectory() as name:
+        outer = Path(name)
+        outer.chmod(0o755)
+        folder, treasure = outer / "journal", outer / "treasure"
+        folder.mkdir()
+        treasure.write_text("root's")
+        treasure.chmod(0o600)
+        os.chown(folder, 65534, 65534)
+        Tokens(folder).new("page")
+        assert (folder / "page.token").stat().st_uid == 65534
+        for link in (folder / "metrics.token", folder / f".metrics.token.{os.getpid()}.part"):
+            link.symlink_to(treasure)
+        with pytest.raises(OutputError):
+            Tokens(folder).new("metrics")
+        assert (treasure.read_text(), treasure.stat().st_uid, os.geteuid()) == ("root's", 0, 0)
 
 
 def test_the_file_is_its_owners_from_the_first_byte_on(tmp_path, monkeypatch):

@@ -32,11 +32,11 @@ class Entrance:
         """POST /login."""
         if not is_from_here(request.headers):
             return self._form("This form was sent by another page.", status=403)
-        if left_s := self._pause_s(address_of(request)):
+        token = (await read_form(request)).get("token", "").strip()
+        if left_s := self._pause_s(address_of(request)):  # and from here on no await: many at once are one after the other
             response: Response = self._form(f"Too many wrong tokens. Try again in {left_s} s.", status=429)
             response.headers["Retry-After"] = str(left_s)
             return response
-        token = (await read_form(request)).get("token", "").strip()
         if not self._is_right(token, address_of(request), "page"):
             return self._form("That is not the token.", status=401)
         response = RedirectResponse("/", 303)
@@ -67,8 +67,7 @@ class Entrance:
             self._desk.pauses.right(address)
         else:
             self._desk.pauses.wrong(address)
-            if not self._desk.pauses.left_s(address):
-                logger.warning("a wrong token from %s", address)  # those in a pause are not even read
+            logger.warning("a wrong token from %s", address)  # those in a pause are not looked at, nor told of
         return is_right
 
     def _pause_s(self, address: str) -> int:

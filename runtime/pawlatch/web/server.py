@@ -14,7 +14,6 @@ from pawlatch.listening import LOCAL_HOSTS, address
 from pawlatch.panel import Panel
 from pawlatch.stream import Stream
 from pawlatch.web.options import WebOptions
-from pawlatch.web.tokens import Tokens
 
 try:
     import uvicorn
@@ -60,7 +59,7 @@ class Page:
             self._stream.close()
             raise
         self.url = address("https" if is_https else "http", options.host, self._socket.getsockname()[1])
-        self.has_token = Tokens(folder).hash("page") is not None
+        self.has_token = self.desk.tokens.hash("page") is not None
         logger.info("the page is on %s", self.url)
         if options.host not in LOCAL_HOSTS and not is_https:
             logger.warning("the page is on the network, unencrypted: whoever reads along can log in; set certificate and key")

@@ -11,6 +11,8 @@ import hashlib
 import hmac
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -38,13 +40,10 @@ class Tokens:
             OutputError: the folder cannot be written to.
         """
         token = secrets.token_urlsafe(32)
-        path = self.path(kind)
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_atomic(path, f"sha256:{_hash(token)}\n", mode=0o600)
-            if os.geteuid() == 0:  # by sudo, for a service that is another user
-                owner = self._folder.stat()
-                os.chown(path, owner.st_uid, owner.st_gid)
+            with _as_owner(self._folder):
+                write_atomic(self.path(kind), f"sha256:{_hash(token)}\n", mode=0o600)
         except PermissionError as error:
             raise OutputError(f"cannot write {error.filename}: no permission; it belongs to the door's user, "
                               "so try: sudo pawlatch web token") from error
@@ -63,6 +62,23 @@ class Tokens:
         given = _hash(text)
         known = [found for kind in kinds if (found := self.hash(kind)) is not None]
         return bool(sum(hmac.compare_digest(given, each) for each in known))  # each is looked at
+
+
+@contextmanager
+def _as_owner(folder: Path) -> Iterator[None]:
+    """Root, by sudo, becomes the folder's owner: the file is the service's then, and no link laid there reaches farther."""
+    owner = folder.stat()
+    if os.geteuid() != 0 or owner.st_uid == 0:
+        yield
+        return
+    group = os.getegid()
+    os.setegid(owner.st_gid)
+    os.seteuid(owner.st_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(group)
 
 
 def _hash(token: str) -> str:
