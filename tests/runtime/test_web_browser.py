@@ -40,13 +40,15 @@ def chromium(tmp_path_factory):
 
 
 @pytest.fixture
-def browser(chromium):
-    """A browser that knows nobody yet."""
+def browser(chromium, request):
+    """A browser that knows nobody yet. With PAWLATCH_SCREENSHOTS=DIR each test leaves its last view there, for people."""
     chromium.call("Network.clearBrowserCookies")
     chromium.call("Emulation.setScriptExecutionDisabled", value=False)
     chromium.look()
     chromium.messages.clear()
     yield chromium
+    if folder := os.environ.get("PAWLATCH_SCREENSHOTS"):
+        chromium.screenshot(Path(folder) / f"{request.node.name.replace('/', '-')}.png")
     chromium.open("about:blank")
 
 
@@ -266,11 +268,3 @@ def test_even_unescaped_the_content_policy_stops_it(browser, loop, tmp_path, tok
         assert browser.run("window.pwned") is None
         assert any("Content Security Policy" in message for message in browser.messages)
         browser.open("about:blank")
-
-
-@pytest.fixture(autouse=True)
-def pictures_to_look_at(request, chromium):
-    """With PAWLATCH_SCREENSHOTS=DIR each test leaves its last view there, for people."""
-    yield
-    if folder := os.environ.get("PAWLATCH_SCREENSHOTS"):
-        chromium.screenshot(Path(folder) / f"{request.node.name.replace('/', '-')}.png")
