@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 import subprocess
@@ -17,6 +18,8 @@ import pytest
 
 pytest.importorskip("uvicorn", reason="the page needs the web extra")
 pytest.importorskip("starlette", reason="the page needs the web extra")
+
+from starlette.requests import Request
 
 from pawlatch.stream import VIEWERS
 from pawlatch.web import connections, guard
@@ -103,6 +106,25 @@ def test_viewers_are_bounded_and_make_room_when_they_go(page, owner):
         assert owner.get("/").status == 200
     until(lambda: page.desk.stream.viewers == 0, "those who left are still counted")
     assert owner.get("/live.jpg").status == 200
+
+
+def test_a_viewer_that_goes_before_the_first_picture_makes_room(page, owner):
+    """Nobody then asks for pictures, so what would end with them never begins."""
+    (route,) = [each for each in page._server.config.loaded_app._app.routes if each.path == "/live.mjpg"]
+    scope = {"type": "http", "method": "GET", "path": "/live.mjpg", "query_string": b"", "asgi": {"spec_version": "2.4"},
+             "headers": [(b"cookie", owner.cookie.encode())]}
+
+    async def gone(message=None):
+        raise OSError("the line is cut")
+
+    async def come_and_go() -> None:
+        response = await route.endpoint(Request(scope, gone))
+        assert page.desk.stream.viewers == 1
+        with suppress(Exception):
+            await response(scope, gone, gone)
+
+    asyncio.run(come_and_go())
+    assert page.desk.stream.viewers == 0
 
 
 def test_three_viewers_do_not_slow_the_loop(panel, page, owner):

@@ -50,18 +50,15 @@ class Watching:
             return _full()
 
         async def pictures() -> AsyncGenerator[bytes, None]:
-            try:
-                jpeg: bytes | None = None
-                while not viewer.is_over:
-                    if self._desk.session_of(request) is not session:  # who is logged out sees no more
-                        return
-                    jpeg = await self._next(viewer) or jpeg
-                    if jpeg is not None and not viewer.is_over:
-                        yield stream.part(jpeg)
-            finally:
-                viewer.close()
+            jpeg: bytes | None = None
+            while not viewer.is_over:
+                if self._desk.session_of(request) is not session:  # who is logged out sees no more
+                    return
+                jpeg = await self._next(viewer) or jpeg
+                if jpeg is not None and not viewer.is_over:
+                    yield stream.part(jpeg)
 
-        return _Stream(pictures())
+        return _Stream(pictures(), viewer)
 
     async def snapshot(self, request: Request, session: Session) -> Response:
         """GET /live.jpg: one picture."""
@@ -121,16 +118,17 @@ class Watching:
 
 
 class _Stream(StreamingResponse):
-    """Ends its pictures however it ends itself, so that the viewer makes room at once."""
+    """However it ends, and be it before the first picture, the viewer makes room at once."""
 
-    def __init__(self, pictures: AsyncGenerator[bytes, None]) -> None:
+    def __init__(self, pictures: AsyncGenerator[bytes, None], viewer: stream.Viewer) -> None:
         super().__init__(pictures, media_type=stream.CONTENT_TYPE)
-        self._pictures = pictures
+        self._pictures, self._viewer = pictures, viewer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
+            self._viewer.close()
             await self._pictures.aclose()
 
 
