@@ -97,6 +97,7 @@ def _config(options: WebOptions, served: ASGIApp) -> uvicorn.Config:
         served, http=Protocol, ws="none", loop="asyncio", lifespan="off", interface="asgi3",
         ssl_certfile=options.certificate, ssl_keyfile=options.key,
         log_config=None, access_log=False, server_header=False,
+        log_level="error",  # its warnings are of what strangers send, a line each
         proxy_headers=False,  # or anybody could claim another address
         timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=GRACE_S, h11_max_incomplete_event_size=HEAD_BYTES,
     )
