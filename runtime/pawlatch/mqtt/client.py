@@ -20,12 +20,12 @@ import numpy as np
 from pawlatch.image import Image
 from pawlatch.keepsake import jpeg
 from pawlatch.limits import MINUTE_S, Tally
+from pawlatch.listening import LOCAL_HOSTS
 from pawlatch.mqtt import discovery
 from pawlatch.mqtt.commands import COMMAND_TOPICS, WHO, Codes, Doorman, Heard, RefusedError, Task
 from pawlatch.mqtt.link import Link
 from pawlatch.mqtt.options import MqttOptions, read_code
 from pawlatch.panel import Panel, Request, SeenVisit, View, Wish
-from pawlatch.listening import LOCAL_HOSTS
 from pawlatch.states import DoorState
 
 logger = logging.getLogger(__name__)
