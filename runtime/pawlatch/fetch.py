@@ -23,10 +23,10 @@ from urllib.parse import quote, unquote, urlsplit
 from pawlatch import __version__
 from pawlatch.card import CARD_NAME
 from pawlatch.errors import UpdateError
+from pawlatch.listening import LOCAL_HOSTS
 
 SILENCE_S = 20.0  # without a byte
 LONGEST_S = 3600.0  # for all of a bundle: a server that drips is left
-_LOCAL = ("localhost", "127.0.0.1", "::1")
 _NAME = re.compile(r"(?:selftest/)?[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")  # of a file in a bundle
 _CHUNK = 1 << 16
 
@@ -56,7 +56,7 @@ class Source:
         if parts.username or parts.password or parts.query or parts.fragment:
             raise UpdateError(f"an address must hold no password, query or fragment, since addresses are written down, got "
                               f"{_without_secrets(place)}")
-        if parts.scheme == "http" and parts.hostname not in _LOCAL and not allows_plain:
+        if parts.scheme == "http" and parts.hostname not in LOCAL_HOSTS and not allows_plain:
             raise UpdateError(f"{place} is not encrypted, so anybody on the way could change it; take https://, or name the "
                               "publisher's public key with --key")
         self.place = place.removesuffix(CARD_NAME).rstrip("/")

@@ -525,12 +525,12 @@ def test_the_machine_tells_of_itself(page, owner, three):
     installed = []
     page.panel.board = lambda: SimpleNamespace(temperature_c=61.4, undervoltage=True, trouble="undervoltage: use another cable")
     status = SimpleNamespace(installed="garden 1", latest="garden 2", summary="garden 2 is published", is_installing=False, refusal=None)
-    page.panel.updater = SimpleNamespace(status=status, install=lambda: installed.append(1))
+    page.panel.updater = SimpleNamespace(status=status, install=installed.append)
     text = owner.get("/machine").text
     for part in ("61 °C", "too weak", "use another cable", "Install garden 2", "garden 2 is published"):
         assert part in text, part
     assert "is being tried" in owner.post("/install").text
-    assert installed == [1]
+    assert [who.startswith("the page (session ") for who in installed] == [True]
     page.panel.updater = None
     assert "Nobody looks" in owner.post("/install").text
 

@@ -36,6 +36,7 @@ from pawlatch.config import Config, read_config
 from pawlatch.errors import PawlatchError
 from pawlatch.gate import Gate, GateResult, Refusal
 from pawlatch.latch import open_latch
+from pawlatch.listening import LOCAL_HOSTS
 from pawlatch.live import is_live
 from pawlatch.model import choose
 from pawlatch.mqtt.options import MqttOptions, read_code
@@ -43,7 +44,7 @@ from pawlatch.quiet import quiet
 from pawlatch.rules import arming_doubts, check_labels
 from pawlatch.selftest import selftest
 from pawlatch.sensors import open_sensors
-from pawlatch.unit import LOCAL, UNIT, doubts, is_untouched, needs_of, program_path, unit_text
+from pawlatch.unit import UNIT, doubts, is_untouched, needs_of, program_path, unit_text
 
 PACKAGES = ("numpy", "opencv-python-headless", "ai-edge-litert", "onnxruntime", "gpiozero", "paho-mqtt",
             "tensorflow", "tf_keras", "tf2onnx", "onnx")
@@ -250,7 +251,7 @@ def _broker(options: MqttOptions) -> Finding:
         return Finding("mqtt", "bad", str(error))
     if trouble is not None:
         return Finding("mqtt", "bad", f"{where}: {trouble}", "see docs/home-assistant.md")
-    if not options.tls and options.host not in LOCAL:
+    if not options.tls and options.host not in LOCAL_HOSTS:
         return Finding("mqtt", "note", f"{where} takes this door, but unencrypted", "write tls = true below [mqtt]")
     unlocks = "unlocks with a code" if code else "unlocks for nobody"
     return Finding("mqtt", "ok", f"{where} takes this door, which {unlocks}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 from collections.abc import AsyncGenerator
 from datetime import datetime
@@ -20,8 +19,6 @@ from pawlatch.web.entrance import Entrance
 from pawlatch.web.metrics import CONTENT_TYPE, metrics
 from pawlatch.web.sessions import Session
 from pawlatch.web.visits import Visits
-
-logger = logging.getLogger(__name__)
 
 RECENT = 4
 PICTURE_S = 5.0
@@ -89,8 +86,7 @@ class Watching:
         if updater is None:
             session.said = (False, "Nobody looks for newer models here.")
         else:
-            logger.info("%s asked for the newer model", who(request, session))
-            await self._desk.in_thread(updater.install)
+            await self._desk.in_thread(lambda: updater.install(who(request, session)))
             session.said = (True, "The newer model is being tried; it takes over if it is no worse.")
         return RedirectResponse("/machine", 303)
 
