@@ -8,23 +8,33 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import shutil
-import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
+
+from pawlatch.board import (
+    CAPPED,
+    HEAT_REMEDY,
+    HOT_C,
+    POWER_REMEDY,
+    SINCE_START,
+    SOFT_LIMIT,
+    THROTTLED,
+    UNDERVOLTAGE,
+    Board,
+    ask_firmware,
+    run_tool,
+    throttled_bits,
+)
+from pawlatch.boot import boot_doubt
 
 Level = Literal["ok", "note", "bad", "skipped"]
 
 OPENCV_WHEELS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 EARLIEST_YEAR, LATEST_YEAR = 2025, 2100  # a Pi without battery and network begins where it was switched off, or in 1970
 LEAST_FREE_BYTES = 200e6
-HOT_C, TOO_HOT_C = 70.0, 80.0  # from 80 °C on the firmware slows the processor down
-TOOL_TIMEOUT_S = 10.0
-# The bits of `vcgencmd get_throttled`, from Raspberry Pi's documentation: now, and 16 higher since the start.
-UNDERVOLTAGE, CAPPED, THROTTLED, SOFT_LIMIT = 1 << 0, 1 << 1, 1 << 2, 1 << 3
-SINCE_START = 16
+WARM_C = 70.0
 
 
 @dataclass(frozen=True)
@@ -60,7 +70,7 @@ def check_clock(now: datetime, *, needed: bool, root: Path = Path("/")) -> Findi
         return Finding("clock", "bad", f"it says {said}", remedy)
     if (root / "run/systemd/timesync/synchronized").exists():
         return Finding("clock", "ok", f"{said}, synchronised")
-    told = _tool("timedatectl", "show", "--property=NTPSynchronized", "--value")
+    told = run_tool("timedatectl", "show", "--property=NTPSynchronized", "--value")
     if told == "yes":
         return Finding("clock", "ok", f"{said}, synchronised")
     if needed and told == "no":
@@ -68,35 +78,47 @@ def check_clock(now: datetime, *, needed: bool, root: Path = Path("/")) -> Findi
     return Finding("clock", "note", f"it says {said}; nothing here says that it is synchronised", remedy)
 
 
-def check_power() -> Finding:
-    """Whether the power supply holds, as a Raspberry Pi's firmware has seen it."""
-    told = _tool("vcgencmd", "get_throttled")
-    try:
-        bits = int((told or "").partition("=")[2], 16)
-    except ValueError:
-        if told is None:
-            return Finding("power", "skipped", "there is no vcgencmd here, which tells of undervoltage")
-        return Finding("power", "skipped", f"vcgencmd says {told!r}", "type: sudo usermod -aG video $USER, and log in again")
+def check_power(board: Board) -> Finding:
+    """Whether the power supply holds, as a Raspberry Pi's firmware, or else its kernel, has seen it."""
+    bits = throttled_bits()
+    if bits is None:
+        return _power_now(board)
     now, before = bits, bits >> SINCE_START
     if now & UNDERVOLTAGE or before & UNDERVOLTAGE:
         when = "now" if now & UNDERVOLTAGE else "at times since the start"
-        return Finding("power", "bad", f"undervoltage {when} ({bits:#x})",
-                       "use the board's own power supply and a short, thick cable; power the latch from another supply")
+        return Finding("power", "bad", f"undervoltage {when} ({bits:#x})", POWER_REMEDY)
     for mask, what in ((THROTTLED, "throttled"), (CAPPED, "held to a lower frequency"), (SOFT_LIMIT, "near its limit of heat")):
         if now & mask or before & mask:
             when = "is" if now & mask else "was, at times since the start,"
-            return Finding("power", "note", f"the processor {when} {what} ({bits:#x})", "give it a heat sink, or air")
+            return Finding("power", "note", f"the processor {when} {what} ({bits:#x})", HEAT_REMEDY)
     return Finding("power", "ok", "no undervoltage since the start")
 
 
-def check_temperature(*, root: Path = Path("/")) -> Finding:
+def _power_now(board: Board) -> Finding:
+    """What is known without the firmware's answer: nothing of the past."""
+    if board.undervoltage is not None:
+        return Finding("power", "bad", "undervoltage now", POWER_REMEDY) if board.undervoltage else (
+            Finding("power", "ok", "no undervoltage now"))
+    told = ask_firmware("get_throttled")
+    if told is None:
+        return Finding("power", "skipped", "there is no vcgencmd here, which tells of undervoltage")
+    return Finding("power", "skipped", f"vcgencmd says {told!r}", "type: sudo usermod -aG video $USER, and log in again")
+
+
+def check_temperature(board: Board) -> Finding:
     """How hot the processor is."""
-    celsius = _temperature_c(root)
+    celsius = board.temperature_c
     if celsius is None:
         return Finding("temperature", "skipped", "nothing here tells it")
-    level: Level = "bad" if celsius >= TOO_HOT_C else "note" if celsius >= HOT_C else "ok"
-    remedy = "" if level == "ok" else "give it a heat sink, air or shade"
-    return Finding("temperature", level, f"{celsius:.0f} °C", remedy)
+    level: Level = "bad" if celsius >= HOT_C else "note" if celsius >= WARM_C else "ok"
+    return Finding("temperature", level, f"{celsius:.0f} °C", "" if level == "ok" else HEAT_REMEDY)
+
+
+def check_boot(pin: int, *, active_high: bool) -> Finding:
+    """Whether a latch at this pin is locked between power-on and this program."""
+    if (doubt := boot_doubt(pin, active_high=active_high)) is not None:
+        return Finding("boot", "note", doubt, "docs/wiring.md tells what to do about it")
+    return Finding("boot", "ok", f"pin {pin} rests on the side that locks")
 
 
 def check_disk(folder: Path, *, megabytes: int, root: Path = Path("/")) -> Finding:
@@ -139,22 +161,6 @@ def check_memory_limit(*, root: Path = Path("/")) -> Finding:
                    "add cgroup_enable=memory to the line in /boot/firmware/cmdline.txt, and restart")
 
 
-def _temperature_c(root: Path) -> float | None:
-    told = (_tool("vcgencmd", "measure_temp") or "").removeprefix("temp=").removesuffix("'C")  # temp=48.3'C
-    try:
-        return float(told)
-    except ValueError:
-        return max(_zones_c(root), default=None)
-
-
-def _zones_c(root: Path) -> Iterator[float]:
-    for zone in (root / "sys/class/thermal").glob("thermal_zone*/temp"):
-        try:
-            yield int(zone.read_text()) / 1000
-        except (OSError, ValueError):  # a zone that cannot be read now
-            continue
-
-
 def _taken_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
@@ -164,14 +170,3 @@ def _on_what(folder: Path, root: Path) -> str:
     device = folder.stat().st_dev
     name = (root / f"sys/dev/block/{os.major(device)}:{os.minor(device)}").resolve().name
     return ", on an SD card" if name.startswith("mmcblk") else ""
-
-
-def _tool(*command: str) -> str | None:
-    """What a program of the system prints; None where it is not there or does not answer."""
-    if shutil.which(command[0]) is None:
-        return None
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TOOL_TIMEOUT_S, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else (done.stderr or done.stdout).strip()

@@ -62,7 +62,7 @@ class Classifier:
         self.bundle, self.card = read_bundle(Path(bundle))
         self.variant, path = verified_file(self.bundle, self.card, variant)
         self._strangers = StrangerModel.from_card(self.card, self.variant)
-        self._engine = open_engine(path, threads=threads)
+        self.threads, self._engine = threads, open_engine(path, threads=threads)
         expected = (1, *self.card.input.size_hw, 3)
         if self._engine.input_shape != expected:
             raise EngineError(f"{path.name} takes {self._engine.input_shape}, but its card says {expected}; convert again")

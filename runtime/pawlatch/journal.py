@@ -138,6 +138,12 @@ class Journal:
             with suppress(JournalError), self._writing():  # `check` tells
                 pass
 
+    def note(self, kind: str, detail: str) -> None:
+        """Write down what befell the machine; `report` tells it. What comes too often is not written."""
+        if self._failure is None and self._may_write():
+            with suppress(JournalError), self._writing() as database:  # `check` tells
+                self._note(database, kind, detail)
+
     def visit(self, visit: Visit) -> int | None:
         """Write down a visit that is over: its row now, its pictures in a moment. Returns its event; None where that failed."""
         try:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, fields
 from enum import Enum
 from typing import Any, Literal, Protocol
 
+from pawlatch.boot import FIXED_HIGH, boot_doubt
 from pawlatch.errors import ConfigError, LatchError
 
 logger = logging.getLogger(__name__)
@@ -30,7 +31,6 @@ _OF_KIND = {
     "servo": {"pin", "locked_ms", "unlocked_ms", "settle_s"},
     "command": {"lock", "unlock", "timeout_s"},
 }
-_BOOT_HIGH = (2, 3)  # resistors of 1.8 kΩ on the board hold them high until a program takes them
 
 
 class LatchState(Enum):
@@ -111,9 +111,8 @@ class LatchOptions:
     def _check_pin(self) -> None:
         if self.pin is None or isinstance(self.pin, bool) or not 2 <= self.pin <= 27:
             raise ConfigError(f"a {self.kind} latch needs its pin by GPIO number, 2 to 27, got {self.pin}")
-        if self.kind == "gpio" and self.active_high and self.pin in _BOOT_HIGH:
-            raise ConfigError(f"pin {self.pin} is high from power-on until a program takes it, which would unlock; "
-                              "wire the latch to one of 9 to 27, which begin low")
+        if self.kind == "gpio" and self.active_high and self.pin in FIXED_HIGH:  # no resistor of the owner's helps
+            raise ConfigError(str(boot_doubt(self.pin, active_high=True)))
 
     def _check_servo(self) -> None:
         for name in ("locked_ms", "unlocked_ms"):

@@ -66,19 +66,22 @@ class Choice:
     latency_ms: Mapping[str, float]
 
 
-def open_model(options: ModelOptions) -> Classifier:
-    """The classifier of the bundle's file that is to run here.
+def open_model(options: ModelOptions, *, threads: int | None = None) -> Classifier:
+    """The classifier of the bundle's file that is to run here, in `threads` or as many as `options` say.
+
+    Fewer threads change nothing of the choice: a board that is short of power or hot has no time to measure engines.
 
     Raises:
         ModelCardError: the bundle is not whole, deploys nothing, or holds no such file.
         EngineError: the file's engine is not installed or cannot load it.
     """
+    threads = options.threads if threads is None else threads
     if options.variant is not None:
-        return Classifier(options.bundle, variant=options.variant, threads=options.threads)
+        return Classifier(options.bundle, variant=options.variant, threads=threads)
     bundle, card = read_bundle(options.bundle)
     choice = choose(bundle, card, engine=options.engine, threads=options.threads)
     logger.info("%s: %s", choice.variant, choice.reason)
-    return Classifier(bundle, variant=choice.variant, threads=options.threads)
+    return Classifier(bundle, variant=choice.variant, threads=threads)
 
 
 def choose(bundle: Path, card: ModelCard, *, engine: EngineName = "auto", threads: int = 2, fresh: bool = False) -> Choice:

@@ -27,11 +27,14 @@ class ModelSlot:
     """Holds the model that a door runs, and looks about once a second whether `folder` (a bundle) has another card.
 
     `load` opens what is in `folder` now; `check` may refuse a model by raising PawlatchError. Both run in a thread.
+    `suits` tells whether a model is still as it is to be, as in its number of threads: else the same card is loaded again.
     """
 
     def __init__(self, classifier: Classifier, *, folder: Path, load: Callable[[], Classifier],
-                 check: Callable[[Classifier], object] = lambda classifier: None, interval_s: float = 1.0) -> None:
+                 check: Callable[[Classifier], object] = lambda classifier: None,
+                 suits: Callable[[Classifier], bool] = lambda classifier: True, interval_s: float = 1.0) -> None:
         self._current, self._folder, self._load, self._check = classifier, folder, load, check
+        self._suits = suits
         self._interval_s, self._looked_s = interval_s, float("inf")
         self._seen: Signature | None = None  # the card when it was last read; not yet
         self._whole: Signature | None = None  # all of the bundle at the last look, where that matters
@@ -62,7 +65,8 @@ class ModelSlot:
             return
         self._looked_s = now_s
         seen = _signature(self._folder, with_files=False)
-        is_open = seen != self._seen or self._failed is not None  # there may be something to do
+        is_news = seen != self._seen or not self._suits(self._current)
+        is_open = is_news or self._failed is not None  # there may be something to do
         before, self._whole = self._whole, _signature(self._folder, with_files=True) if is_open else None
         is_settled = self._whole == before  # nobody has written for a second
         if is_open and is_settled and (seen != self._seen or self._whole != self._failed):
@@ -95,7 +99,7 @@ class ModelSlot:
         before = _signature(self._folder, with_files=True)
         try:
             _, card = read_bundle(self._folder)
-            self._ready = self._good() if card != self._current.card else None
+            self._ready = self._good() if card != self._current.card or not self._suits(self._current) else None
         except PawlatchError as error:
             self._refuse(before, str(error))
         except Exception as error:  # whatever it is, the model in use goes on

@@ -14,7 +14,16 @@ import numpy as np
 import pytest
 
 from pawlatch import checks
-from pawlatch.checks import check_clock, check_device, check_disk, check_memory_limit, check_temperature
+from pawlatch.board import read_board
+from pawlatch.checks import (
+    check_boot,
+    check_clock,
+    check_device,
+    check_disk,
+    check_memory_limit,
+    check_power,
+    check_temperature,
+)
 from pawlatch.commands import doctor as command
 from pawlatch.commands.doctor import doctor
 from pawlatch.commands.service import service
@@ -256,9 +265,32 @@ def test_without_vcgencmd_the_hottest_zone_counts(stand_in, tmp_path):
         zone = tmp_path / "sys/class/thermal" / f"thermal_zone{number}"
         zone.mkdir(parents=True)
         (zone / "temp").write_text(text)
-    finding = check_temperature(root=tmp_path)
+    finding = check_temperature(read_board(tmp_path))
     assert (finding.level, finding.text) == ("bad", "82 °C")
-    assert check_temperature(root=tmp_path / "absent").level == "skipped"
+    assert check_temperature(read_board(tmp_path / "absent")).level == "skipped"
+
+
+@pytest.mark.parametrize(("alarm", "level", "told"), [("0", "ok", "no undervoltage now"), ("1", "bad", "undervoltage now")])
+def test_without_vcgencmd_the_kernel_tells_of_undervoltage(stand_in, tmp_path, alarm, level, told):
+    monitor = tmp_path / "sys/class/hwmon/hwmon1"
+    monitor.mkdir(parents=True)
+    (monitor / "name").write_text("rpi_volt\n")
+    (monitor / "in0_lcrit_alarm").write_text(f"{alarm}\n")
+    finding = check_power(read_board(tmp_path))
+    assert (finding.level, finding.text) == (level, told)
+    assert check_power(read_board(tmp_path / "absent")).level == "skipped"
+
+
+@pytest.mark.parametrize(("pin", "active_high", "told"), [
+    (17, True, None), (4, False, None), (17, False, "is low from power-on"), (4, True, "is high from power-on"),
+    (14, True, "the serial console's"),
+])
+def test_a_pin_that_unlocks_while_the_board_starts_is_told(examine, door_toml, pin, active_high, told):
+    assert check_boot(pin, active_high=active_high).level == ("ok" if told is None else "note")
+    lines = f'latch = {{kind = "gpio", pin = {pin}, active_high = {str(active_high).lower()}}}'
+    found = examine("--config", door_toml(lines))[1]["boot"]
+    assert (told or "rests on the side that locks") in found["text"]
+    assert ("docs/wiring.md" in found["remedy"]) is (told is not None)
 
 
 def test_a_clock_that_was_never_set(stand_in):

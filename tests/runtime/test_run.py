@@ -302,6 +302,29 @@ def test_signals_are_heard_before_there_is_anything_to_stop(settings, start, tmp
     assert set(settings.moves()) == {"lock"}
 
 
+def test_a_board_short_of_power_runs_the_model_in_one_thread_and_the_door_goes_on(settings, porches, start, tmp_path):
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "vcgencmd").write_text("#!/bin/sh\ncase $1 in get_throttled) echo throttled=0x50005;; *) echo \"temp=51.0'C\";; esac\n")
+    (tools / "vcgencmd").chmod(0o755)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(DEADLINE_S)
+        process = start("--config", settings("armed"), PATH=f"{tools}:{os.environ['PATH']}", NOTIFY_SOCKET=str(tmp_path / "notify"))
+        assert process.until("undervoltage: use the board's own power supply").endswith("threads: 1")
+        process.until("the model runs in 1 thread now")
+        porches.who = "own"
+        process.until("unlocked for own")
+        while b"STATUS=locked; undervoltage: " not in systemd.recv(4096):
+            pass
+    process.send(signal.SIGTERM)
+    assert process.ended() == 0
+    assert [line for line in process.lines if "fault" in line] == []
+    with Journal.open_read(tmp_path / "journal") as journal:
+        (note,) = [note for note in journal.notes() if note.kind == "board"]
+    assert "undervoltage" in note.detail
+
+
 def test_a_camera_that_goes_is_a_fault_until_it_returns(settings, porches, start):
     process = start("--config", settings("armed"))
     process.until("opens for own")

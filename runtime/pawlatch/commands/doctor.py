@@ -19,10 +19,12 @@ from pathlib import Path
 import numpy as np
 
 from pawlatch import __version__
+from pawlatch.board import read_board
 from pawlatch.camera import CameraState, open_camera
 from pawlatch.card import ModelCard, read_bundle, verified_file
 from pawlatch.checks import (
     Finding,
+    check_boot,
     check_clock,
     check_device,
     check_disk,
@@ -104,8 +106,9 @@ def _findings(args: argparse.Namespace) -> Iterator[Finding]:
         yield from _door(config, args)
     keeps_hours = config is not None and bool(config.door.hours or any(rule.hours for rule in config.door.labels.values()))
     yield check_clock(datetime.now(), needed=keeps_hours)
-    yield check_power()
-    yield check_temperature()
+    board = read_board()
+    yield check_power(board)
+    yield check_temperature(board)
 
 
 def _door(config: Config, args: argparse.Namespace) -> Iterator[Finding]:
@@ -116,6 +119,8 @@ def _door(config: Config, args: argparse.Namespace) -> Iterator[Finding]:
     yield _camera(config)
     if config.latch.kind in ("gpio", "servo"):
         yield check_device("pins", "gpiochip*", "gpio")
+    if config.latch.kind == "gpio" and config.latch.pin is not None:
+        yield check_boot(config.latch.pin, active_high=config.latch.active_high)
     yield _latch(config, agreed=args.yes)
     yield check_disk(config.journal.folder, megabytes=config.journal.megabytes)
     if config.mqtt.host is not None:

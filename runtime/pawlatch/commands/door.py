@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import get_args
 
 from pawlatch.attendant import Attendant
+from pawlatch.board import UNKNOWN, BoardWatch
 from pawlatch.camera import CameraState, open_camera
 from pawlatch.classify import Classifier
 from pawlatch.commands.arguments import positive, whole
@@ -103,9 +104,11 @@ def run(argv: list[str]) -> int:
         signals(stop=(wishes.end,), lock=(wishes.begin_again,)),
         Notifier.from_environment() as notifier, ExitStack() as held,
     ):
+        board = BoardWatch() if args.fast else held.enter_context(BoardWatch())  # a clip is judged alike on every machine
         mind: _Mind | None = None
         show: Show | None = None
         panel = held.enter_context(closing(Panel()))
+        panel.board = lambda: board.board
         has_fronts = False
         while True:
             with _locked_door(config, args, clock, panel) as (door, ledger):
@@ -114,7 +117,7 @@ def run(argv: list[str]) -> int:
                 panel.updater = panel.updater or _opened_updater(config, args.config, held)
                 has_fronts = has_fronts or _open_fronts(config, panel, held)
                 session = _Session(config, mind, door, ledger, clock=clock, notifier=notifier, show=show, wishes=wishes,
-                                   panel=panel if has_fronts else None)
+                                   board=board, panel=panel if has_fronts else None)
                 session.watch(paced=not args.fast, wait=args.config is not None, record=args.record)
             if wishes.ends or not wishes.begins_again:
                 notifier.stopping()
@@ -157,9 +160,10 @@ class _Session:
     """One run of the loop under one set of settings."""
 
     def __init__(self, config: Config, mind: _Mind, door: Door, ledger: Ledger | None, *, clock: Clock, notifier: Notifier,
-                 show: Show | None, wishes: _Wishes, panel: Panel | None) -> None:
+                 show: Show | None, wishes: _Wishes, board: BoardWatch, panel: Panel | None) -> None:
         self._wishes, self._panel = wishes, panel
         self._attendant = Attendant(door, folder=None if ledger is None else config.journal.folder)
+        self._board, self._strain = board, UNKNOWN.strain
         self._config, self._mind, self._door, self._ledger = config, mind, door, ledger
         self._clock, self._notifier, self._show = clock, notifier, show
 
@@ -175,7 +179,7 @@ class _Session:
                           gate=Gate(config.gate), camera=camera, ledger=self._ledger)
 
             def turn_over() -> None:
-                self._notifier.status("; ".join([self._door.state.value, *self._door.faults.values()]))
+                self._notifier.status("; ".join([self._door.state.value, *self._door.faults.values(), *self._board_trouble()]))
                 self._notifier.watchdog()
                 slot.poll(clock())
                 if self._panel is not None:
@@ -203,14 +207,33 @@ class _Session:
                     self._notifier.ready()
                 turn_over()
                 if (taken := slot.take()) is not None:
+                    if taken.threads != self._mind.classifier.threads:
+                        _say(f"the model runs in {taken.threads} thread{'s' if taken.threads > 1 else ''} now")
                     self._mind = _Mind.of(taken, config)
                     watch.use(taken, self._mind.policy)
                     self._introduce()
 
     def _slot(self) -> ModelSlot:
         config = self._config
-        return ModelSlot(self._mind.classifier, folder=config.model.bundle, load=lambda: open_model(config.model),
-                         check=lambda classifier: _Mind.of(classifier, config))
+        return ModelSlot(self._mind.classifier, folder=config.model.bundle,
+                         load=lambda: open_model(config.model, threads=self._threads()),
+                         check=lambda classifier: _Mind.of(classifier, config),
+                         suits=lambda classifier: classifier.threads == self._threads())
+
+    def _threads(self) -> int:
+        """For the model: as many as are wanted, as long as the board bears it."""
+        return self._board.threads(self._config.model.threads)
+
+    def _board_trouble(self) -> tuple[str, ...]:
+        """What troubles the board, for the status line; said and written down when it comes, changes or goes."""
+        board = self._board.board
+        if board.strain != self._strain:
+            self._strain = board.strain
+            told = f"{board.trouble or 'power and temperature are well again'}; threads: {self._threads()}"
+            _say(f"{clock_text(self._clock()):>9}  {told}")
+            if self._ledger is not None:
+                self._ledger.journal.note("board", told)
+        return () if board.trouble is None else (board.trouble,)
 
     def _introduce(self) -> None:
         """Say, and write down, who decides from now on."""

@@ -8,9 +8,11 @@ import shlex
 import subprocess
 from pathlib import Path
 
+from pawlatch.boot import CONFIG_TXT, boot_doubt, config_line
 from pawlatch.config import read_config
 from pawlatch.errors import OutputError
 from pawlatch.files import write_atomic
+from pawlatch.latch import LatchOptions
 from pawlatch.unit import NAME, SYSUSERS, UNIT, Needs, doubts, is_untouched, needs_of, program_path, sysusers_text, unit_text
 
 WANTED = Path(f"/etc/systemd/system/multi-user.target.wants/{NAME}.service")
@@ -33,15 +35,16 @@ def service(argv: list[str]) -> int:
         return _uninstall(args.root, start=args.now)
     config_path = args.config.absolute()
     program = program_path()
-    needs = needs_of(read_config(config_path), program=program, config_path=config_path)
+    config = read_config(config_path)
+    needs = needs_of(config, program=program, config_path=config_path)
     text = unit_text(needs, program=program, config_path=config_path, user=args.user)
     if args.action == "show":
         print(text, end="")
         return 0
-    return _install(args, text, needs)
+    return _install(args, text, needs, config.latch)
 
 
-def _install(args: argparse.Namespace, text: str, needs: Needs) -> int:
+def _install(args: argparse.Namespace, text: str, needs: Needs, latch: LatchOptions) -> int:
     unit, sysusers = _below(args.root, UNIT), _below(args.root, SYSUSERS)
     if unit.is_file() and not args.overwrite and (there := unit.read_text()) != text and not is_untouched(there):
         raise OutputError(
@@ -51,7 +54,18 @@ def _install(args: argparse.Namespace, text: str, needs: Needs) -> int:
         _write(path, content)
     for doubt in doubts(needs, user=args.user):
         print(f"note: {doubt}")
+    _tell_of_boot(latch)
     return _then(INSTALLED, start=args.now) or _told_how_to_watch()
+
+
+def _tell_of_boot(latch: LatchOptions) -> None:
+    """What holds the latch before systemd does."""
+    if latch.kind != "gpio" or latch.pin is None:
+        return
+    if doubt := boot_doubt(latch.pin, active_high=latch.active_high):
+        print(f"note: {doubt}")
+    print(f"to lock before Linux runs, add to {CONFIG_TXT} (docs/wiring.md):\n  "
+          f"{config_line(latch.pin, active_high=latch.active_high)}")
 
 
 def _uninstall(root: Path, *, start: bool) -> int:
