@@ -43,6 +43,10 @@ class OutputError(PawlatchError, OSError):
     """A place that cannot be written to, or must not be."""
 
 
+class ReportError(PawlatchError, ValueError):
+    """A measurement that is none, or whose numbers cannot be."""
+
+
 class WeightsError(PawlatchError, OSError):
     """Backbone weights that cannot be had here."""
 
