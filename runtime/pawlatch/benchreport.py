@@ -17,6 +17,13 @@ from pawlatch.card import ModelCard
 from pawlatch.errors import ReportError
 
 SCHEMA = 1
+HEADER = (
+    "| board | processor | how | model | threads | inference ms (p50, p95) "
+    "| 640×480 frame | 1920×1080 frame | start s | peak MB |",
+    "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+)
+FRAMES = ("640×480", "1920×1080")
+_REMEDY = "measure again with pawlatch bench model/edge --report FILE"
 _KEYS = {"schema", "versions", "machine", "emulation", "is_emulated", "bundle", "board", "throttled_bits", "runs", "threads",
          "cold_start_s", "peak_mb"}
 
@@ -57,9 +64,9 @@ def read_report(path: str | Path) -> dict[str, Any]:
     if report["schema"] > SCHEMA:
         raise ReportError(f"{path} is of schema {report['schema']}, and this pawlatch knows {SCHEMA}; upgrade it")
     if missing := _KEYS - report.keys():
-        raise ReportError(f"{path} lacks {', '.join(sorted(missing))}; measure again with pawlatch bench model/edge --report FILE")
+        raise ReportError(f"{path} lacks {', '.join(sorted(missing))}; {_REMEDY}")
     if doubt := _doubt(report):
-        raise ReportError(f"{path} cannot be: {doubt}; measure again with pawlatch bench model/edge --report FILE")
+        raise ReportError(f"{path} cannot be: {doubt}; {_REMEDY}")
     return report
 
 
@@ -77,20 +84,22 @@ def _doubt(report: Mapping[str, Any]) -> str | None:
                 p50, p95 = row["p50_ms"], row["p95_ms"]
                 if not (threads.isdecimal() and _is_positive(p50) and _is_positive(p95) and p50 <= p95):
                     return f"{name} in {threads} threads takes {p50!r} ms, and one of twenty {p95!r} ms"
-        if (variant := report["bundle"]["variant"]) not in report["threads"]["1"]["rows"]:
-            return f"it has no times for {variant}, which its bundle deploys"
-        report["machine"]["cpu"], report["machine"]["board"], report["versions"]["pawlatch"]  # noqa: B018 - must be there
-    except (KeyError, TypeError, AttributeError) as error:
+            variant = report["bundle"]["variant"]
+            if variant not in tables["rows"]:
+                return f"it has no times for {variant}, which its bundle deploys"
+            if absent := [size for size in FRAMES if size not in tables["frames"]]:
+                return f"it has no times for frames of {' and '.join(absent)}"
+        for table, names in (("machine", ("cpu", "board")), ("versions", ("pawlatch",)), ("bundle", ("name", "backbone"))):
+            for name in names:
+                report[table][name]  # a table that cannot be filled from it is told here, not while it is drawn
+        int(report["bundle"]["size_hw"][1])
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         return f"{type(error).__name__} at {error}"
     return None
 
 
 def _is_positive(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > 0
-
-
-HEADER = ("| board | processor | how | model | threads | inference ms (p50, p95) | 640×480 frame | 1920×1080 frame | start s | peak MB |",
-          "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
 
 
 def markdown_rows(report: Mapping[str, Any]) -> list[str]:
@@ -101,7 +110,7 @@ def markdown_rows(report: Mapping[str, Any]) -> list[str]:
     rows = []
     for threads, tables in sorted(report["threads"].items(), key=lambda pair: int(pair[0])):
         inference = tables["rows"][bundle["variant"]]
-        frames = [f"{tables['frames'][size]['p50_ms']:.1f}" if size in tables["frames"] else "" for size in ("640×480", "1920×1080")]
+        frames = [f"{tables['frames'][size]['p50_ms']:.1f}" for size in FRAMES]
         start = [f"{report['cold_start_s']:.2f}", f"{report['peak_mb']:.0f}"] if threads == "1" else ["", ""]
         cells = [machine["board"] or "no single-board computer", machine["cpu"] or "?", how, model, threads,
                  f"{inference['p50_ms']:.1f}, {inference['p95_ms']:.1f}", *frames, *start]

@@ -53,8 +53,8 @@ def bench(argv: list[str]) -> int:
     parser.add_argument("--threads", type=whole, default=1)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--report", type=Path, nargs="?", const=Path("-"), metavar="FILE",
-                        help="measure with 1, 2 and 4 threads, and write what docs/boards.md collects: the board, the versions and "
-                             "the times, and nothing of whose they are (without FILE to the terminal)")
+                        help="measure with 1, 2 and 4 threads, and write what docs/boards.md collects: the board, the versions "
+                             "and the times, and nothing of whose they are (without FILE to the terminal)")
     args = parser.parse_args(argv)
     bundle, card = read_bundle(args.bundle)
     if args.report is not None:
@@ -111,8 +111,9 @@ def _report(bundle: Path, card: ModelCard, runs: int, path: Path) -> int:
         print(text)
         return 0
     write_atomic(path, text + "\n")
-    print(f"written: {path}; it names the board, versions and times, and nobody. Emulated, so no speed: {'; '.join(signs)}"
-          if signs else f"written: {path}; it names the board, versions and times, and nobody")
+    print(f"written: {path}; it names the board, versions and times, and nobody")
+    if signs:
+        print(f"it is emulated, so its times say nothing of a board: {'; '.join(signs)}")
     return 0
 
 
@@ -189,7 +190,9 @@ def _opened(bundle: Path, variants: Sequence[str], threads: int) -> tuple[dict[s
     return classifiers, absent
 
 
-def _variant_rows(classifiers: Mapping[str, Classifier], runs: int, *, longest_s: float = float("inf")) -> dict[str, dict[str, float]]:
+def _variant_rows(
+    classifiers: Mapping[str, Classifier], runs: int, *, longest_s: float = float("inf"),
+) -> dict[str, dict[str, float]]:
     frame = next(moving_frames(SIZES_HW[0]))
     any_classifier = next(iter(classifiers.values()))
     fitted = any_classifier.fit(frame)
