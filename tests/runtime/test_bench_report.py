@@ -150,6 +150,10 @@ def lose_row_key(report):
     del report["threads"]["1"]["frames"]["640×480"]["p95_ms"]
 
 
+def lose_variant_of_more_threads(report):
+    report["threads"]["4"] = {"rows": {}, "frames": report["threads"]["1"]["frames"]}
+
+
 @pytest.mark.parametrize(("spoil", "told"), [
     (lambda report: report.pop("bundle"), "lacks bundle"),
     (lambda report: report.update(schema=2), "is of schema 2"),
@@ -162,6 +166,11 @@ def lose_row_key(report):
     (spoil_p50, "int8 in 1 threads takes"),
     (lose_variant, "no times for int8"),
     (lose_row_key, "KeyError at 'p95_ms'"),
+    (lose_variant_of_more_threads, "no times for int8"),
+    (lambda report: report["threads"]["1"]["frames"].pop("640×480"), "no times for frames of 640×480"),
+    (lambda report: report["bundle"].pop("backbone"), "KeyError at 'backbone'"),
+    (lambda report: report["bundle"].update(size_hw=[224]), "IndexError"),
+    (lambda report: report["machine"].pop("cpu"), "KeyError at 'cpu'"),
 ])
 def test_nonsense_is_refused(report, tmp_path, spoil, told):
     report |= {"is_emulated": False, "emulation": []}
