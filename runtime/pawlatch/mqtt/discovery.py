@@ -133,7 +133,7 @@ def _lock(base: str, features: Features) -> Json:
 
 def state(view: View, *, board: Board | None, answer: str) -> Json:
     """What is now. Of a latch that only observes it says LOCKED, whatever the door goes through."""
-    found = {
+    found: Json = {
         "lock": "JAMMED" if view.is_jammed else "UNLOCKED" if view.is_unlocked else "LOCKED",
         "state": view.state.value,
         "faults": [f"{cause.value}: {detail}" for cause, detail in view.faults.items()],
