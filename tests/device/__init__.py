@@ -1,0 +1,1 @@
+"""pawlatch on a Raspberry Pi's processor, emulated: `python -m tests.device`."""
