@@ -1,0 +1,60 @@
+"""The parts of the whole-machine test that need no machine: the pin's history, the comparison with the journal, the table."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.device.machine.history import History, Move, read_console, unwritten
+from tests.device.machine.table import Check, table
+
+CONSOLE = """\
+[    0.812345] pins: all as from power-on
+[    3.100000] pins: 4 low
+[   10.000000] clock: 1000.000
+[   20.500000] pins: 17 high
+[   21.000000] clock: 1011.000
+[   30.250000] pins: 17 low
+[   41.000000] pins: 17 high
+[   42.0000"""
+
+
+def test_the_pins_moves_are_read_with_the_time_of_the_wall():
+    history = read_console(CONSOLE, pin=17)
+    assert history.moves == (Move(20.5, True), Move(30.25, False), Move(41.0, True))
+    assert history.rises_unix_s() == [1010.5, 1031.0]
+    assert history.is_high
+    assert not read_console(CONSOLE, pin=4).is_high
+
+
+def test_how_long_it_stays_high_is_told():
+    history = read_console(CONSOLE, pin=17)
+    assert history.high_after(25.0) == 5.25
+    assert history.high_after(35.0) == 0.0
+    assert history.high_after(41.0) == float("inf")
+
+
+def test_a_console_without_pins_or_without_time_says_nothing():
+    with pytest.raises(ValueError, match="does not say that the pins are there"):
+        read_console(CONSOLE.partition("\n")[2], pin=17)
+    with pytest.raises(ValueError, match="no time of the wall"):
+        History((Move(1.0, True),), ()).rises_unix_s()
+
+
+@pytest.mark.parametrize(("rises", "unlocks", "missing"), [
+    ([], [], []),
+    ([100.0, 130.0], [99.8, 129.5], []),
+    ([100.0], [99.8, 129.5], []),  # written, and the power went before it moved
+    ([100.0, 130.0], [99.8], [130.0]),
+    ([100.0, 103.0], [99.8], [103.0]),  # one unlock is no excuse for two rises
+    ([100.0], [102.0], [100.0]),  # written too late
+    ([100.0], [70.0], [100.0]),  # somebody else's
+])
+def test_a_rise_without_an_unlock_of_its_own_is_found(rises, unlocks, missing):
+    assert unwritten(rises, unlocks) == missing
+
+
+def test_the_table_says_what_does_not_hold():
+    text = table([Check("low | high", True, "17\nlow", 1.4), Check("b", False, "high", 60.0)], title="A title.")
+    assert text.splitlines()[0] == "A title."
+    assert "| low \\| high | yes | 17 low | 1 s |" in text.splitlines()
+    assert "| b | **no** | high | 60 s |" in text.splitlines()
