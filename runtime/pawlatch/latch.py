@@ -275,6 +275,17 @@ def latch_options(uri: str) -> LatchOptions:
         raise LatchError(f"the latch {uri!r} cannot be: {error}") from error
 
 
+def latch_uri(options: LatchOptions) -> str | None:
+    """The name from which `latch_options` makes these options; None of a command, which has none."""
+    if options.kind == "command":
+        return None
+    settings = [(field.name, getattr(options, field.name)) for field in fields(options)
+                if field.name not in ("kind", "pin") and getattr(options, field.name) != field.default]
+    text = "&".join(f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in settings)
+    name = options.kind if options.pin is None else f"{options.kind}:{options.pin}"
+    return f"{name}?{text}" if text else name
+
+
 def _value(kind: str, key: str, text: str) -> Any:
     """A setting's text as what the field holds; numbers are held against their bounds by LatchOptions."""
     names = sorted(_OF_KIND[kind] - {"pin"})

@@ -16,12 +16,14 @@ from pawlatch import __version__
 from pawlatch.config import Config
 from pawlatch.errors import ConfigError
 from pawlatch.journal import JournalOptions
+from pawlatch.latch import latch_uri
 from pawlatch.listening import LOCAL_HOSTS
 
 NAME = "pawlatch"
 UNIT = Path(f"/etc/systemd/system/{NAME}.service")
 SYSUSERS = Path(f"/etc/sysusers.d/{NAME}.conf")
 STATE = Path("/var/lib") / NAME
+_BACKS_OFF = 254  # the first systemd that waits longer each time; an older one would complain of the unknown keys at each start
 
 _WEB = ("http://", "https://")
 _STREAMS = ("rtsp://", "rtsps://", "http://", "https://")
@@ -44,6 +46,7 @@ class Needs:
     runs_others: bool  # programs that are not ours
     reads: tuple[Path, ...]
     writes: tuple[Path, ...]  # beside its own state and cache
+    latch: str | None = None  # the latch's name, where it has one and moves
 
 
 def needs_of(config: Config, *, program: Path, config_path: Path) -> Needs:
@@ -76,6 +79,7 @@ def needs_of(config: Config, *, program: Path, config_path: Path) -> Needs:
         reads=(program, Path(sys.executable).resolve(), config_path, bundle, *commands, *([Path(uri)] if is_file else []),
                *(path for path in (update.key, config.web.certificate, config.web.key) if path is not None),
                *(config.mqtt.files if config.mqtt.host else ())),
+        latch=None if config.latch.kind == "log" else latch_uri(config.latch),
         writes=tuple(folder for folder in (
             *([config.journal.folder] if config.journal.folder != JournalOptions().folder else []),
             *([bundle] if update.url is not None else []),
@@ -97,9 +101,9 @@ def doubts(needs: Needs, *, user: str) -> list[str]:
     return told
 
 
-def unit_text(needs: Needs, *, program: Path, config_path: Path, user: str) -> str:
-    """The unit, with the sum of what follows in its first line, so that a later change by hand can be told."""
-    lock = f"{_word(program)} latch lock --config {_word(config_path)}"
+def unit_text(needs: Needs, *, program: Path, config_path: Path, user: str, systemd: int | None = None) -> str:
+    """The unit for this version of systemd, with the sum of what follows in its first line, so that a later change by hand can be told."""
+    lock = " ".join([f"{_word(program)} latch lock --config {_word(config_path)}", *([f"--else {needs.latch}"] if needs.latch else [])])
     is_at_home = any(path.is_relative_to(home) for path in needs.reads for home in _HOMES)
     body = "\n".join([
         "[Unit]",
@@ -121,6 +125,7 @@ def unit_text(needs: Needs, *, program: Path, config_path: Path, user: str) -> s
         "KillMode=mixed",
         "Restart=always",
         "RestartSec=5",
+        *(["RestartSteps=5", "RestartMaxDelaySec=60"] if systemd is not None and systemd >= _BACKS_OFF else []),
         "",
         f"User={user}",
         *([f"SupplementaryGroups={' '.join(needs.groups)}"] if needs.groups else []),
@@ -179,6 +184,13 @@ def sysusers_text(needs: Needs, *, user: str) -> str:
     """The service's own user, and the groups that it joins where this system has none of that name; sysusers.d(5)."""
     groups = [f"g {group} -" for group in needs.groups]
     return "\n".join(["# Written by `pawlatch service install`.", *groups, f'u {user} - "pawlatch, the door" {STATE}', ""])
+
+
+def systemd_version(root: Path) -> int | None:
+    """The version of the systemd in this root, by the name of its library; None where there is none."""
+    found = [re.match(r"libsystemd-shared-(\d+)", path.name) 
+             for place in ("systemd", "*/systemd") for path in root.glob(f"usr/lib/{place}/libsystemd-shared-*.so")]
+    return max((int(each[1]) for each in found if each), default=None)
 
 
 def is_untouched(text: str) -> bool:

@@ -195,3 +195,30 @@ def test_starts_without_what_it_does_not_need():
             f"print([name for name in {heavy} if name in sys.modules])")
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["log: locked", "[]"]
+
+
+@pytest.mark.parametrize("text", ["[[[", '[latch]\nkind = "gpio"\npin = 99\n', None])
+def test_settings_that_cannot_be_read_leave_no_latch_unlocked(pins, config, tmp_path, text, capsys):
+    pin = pins.pin(17)
+    pin.function = "output"
+    pin.state = True
+    path = str(tmp_path / "absent.toml") if text is None else config(text)
+    with pytest.raises(ConfigError):
+        latch(["lock", "--config", path])
+    assert pin.state
+    assert latch(["lock", "--config", path, "--else", "gpio:17"]) == 0
+    assert not pin.state
+    assert "so it is the latch gpio:17 that is locked" in capsys.readouterr().err
+
+
+def test_good_settings_go_before_what_else_would_be_locked(pins, config, capsys):
+    pins.pin(17)
+    assert latch(["lock", "--config", config('[latch]\nkind = "gpio"\npin = 22\n'), "--else", "gpio:17"]) == 0
+    assert capsys.readouterr() == ("gpio:22: locked\n", "")
+
+
+@pytest.mark.parametrize("arguments", [["state", "--config", "a"], ["lock", "--latch", "log"]])
+def test_else_is_for_locking_by_settings(arguments, capsys):
+    with pytest.raises(SystemExit):
+        latch([*arguments, "--else", "gpio:17"])
+    assert "--else goes with lock --config" in capsys.readouterr().err

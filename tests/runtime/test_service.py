@@ -22,6 +22,7 @@ from pawlatch.commands.service import service
 from pawlatch.config import read_config
 from pawlatch.errors import ConfigError, OutputError
 from pawlatch.files import write_atomic
+from pawlatch.latch import latch_options, latch_uri
 from pawlatch.service import Notifier
 from pawlatch.unit import Needs, doubts
 
@@ -310,6 +311,34 @@ def test_the_unit_locks_before_and_after_and_is_ready_with_the_first_frame(capsy
         assert line in text.splitlines()
 
 
+@pytest.mark.parametrize(("tables", "otherwise"), [
+    (['latch = {kind = "gpio", pin = 17}'], " --else gpio:17"),
+    (['latch = {kind = "gpio", pin = 17, active_high = false, drive = "pulse"}'], " --else gpio:17?active_high=false&drive=pulse"),
+    (['latch = {kind = "servo", pin = 18, locked_ms = 1.2}'], " --else servo:18?locked_ms=1.2"),
+    (['latch = {kind = "command", lock = ["/bin/true"], unlock = ["/bin/true"]}'], ""),
+    ([], ""),
+])
+def test_the_unit_knows_the_latch_where_settings_can_no_longer_be_read(capsys, door_toml, tables, otherwise):
+    config = door_toml(*tables)
+    (lock,) = settings(shown(capsys, config), "ExecStopPost")
+    assert lock.partition(str(config))[2] == otherwise
+    if otherwise:
+        assert latch_uri(latch_options(otherwise.split()[1])) == otherwise.split()[1]
+
+
+@pytest.mark.parametrize(("version", "steps"), [(None, []), ("252", []), ("257", ["5"])])
+def test_a_systemd_that_can_waits_longer_after_each_restart(install, version, steps):
+    libraries = install.unit.parents[3] / "usr/lib/aarch64-linux-gnu/systemd"
+    libraries.mkdir(parents=True)
+    if version is not None:
+        (libraries / f"libsystemd-shared-{version}.so").touch()
+    install()
+    text = install.unit.read_text()
+    assert settings(text, "RestartSec") == ["5"]
+    assert settings(text, "RestartSteps") == steps
+    assert settings(text, "StartLimitIntervalSec") == ["0"]  # it is never given up
+
+
 @pytest.mark.parametrize(("tables", "devices", "groups", "families"), [
     (['camera.uri = "0"'], ["char-video4linux rw"], ["video"], "AF_UNIX"),
     (['camera.uri = "/dev/video2"', 'latch = {kind = "gpio", pin = 17}'], ["char-video4linux rw", "char-gpiochip rw"], ["video gpio"], "AF_UNIX"),
@@ -392,7 +421,7 @@ def install(door_toml, tmp_path, capsys):
 
 def test_install_writes_unit_and_user_and_says_what_to_type(install, door_toml, capsys):
     said = install()
-    assert install.unit.read_text() == shown(capsys, door_toml('camera.uri = "0"'))
+    assert install.unit.read_text() == shown(capsys, door_toml('camera.uri = "0"'), "--root", str(install.unit.parents[3]))
     assert install.unit.stat().st_mode & 0o777 == 0o644
     assert 'u pawlatch - "pawlatch, the door" /var/lib/pawlatch' in install.sysusers.read_text()
     assert "g video -" in install.sysusers.read_text()

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from pawlatch.errors import LatchError
+from pawlatch.errors import LatchError, PawlatchError
 from pawlatch.latch import LatchOptions, latch_options, open_latch
 from pawlatch.sensors import Sensor, SensorOptions, open_sensors
 from pawlatch.tables import parse, read_toml
@@ -28,10 +28,20 @@ def latch(argv: list[str]) -> int:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--config", type=Path, metavar="door.toml", help="its tables [latch] and [door.sensors]")
     source.add_argument("--latch", metavar="URI", help="log, gpio:17, gpio:17?active_high=false&drive=pulse, servo:18")
+    parser.add_argument("--else", dest="otherwise", metavar="URI",
+                        help="the latch that lock locks where --config cannot be read: a slip in it leaves no door open")
     parser.add_argument("--yes", action="store_true", help="test without asking")
     parser.add_argument("--for-s", type=float, default=2.0, metavar="S", help="how long test unlocks (default 2, at most 30)")
     args = parser.parse_args(argv)
-    options, sensors = _options(args.config, args.latch)
+    if args.otherwise is not None and (args.what != "lock" or args.config is None):
+        parser.error("--else goes with lock --config")
+    try:
+        options, sensors = _options(args.config, args.latch)
+    except PawlatchError as error:
+        if args.otherwise is None:
+            raise
+        print(f"{error}\nso it is the latch {args.otherwise} that is locked", file=sys.stderr)
+        options = latch_options(args.otherwise)
     if args.what == "lock":
         with closing(open_latch(options)) as opened:
             opened.lock()

@@ -13,7 +13,9 @@ from pawlatch.config import read_config
 from pawlatch.errors import OutputError
 from pawlatch.files import write_atomic
 from pawlatch.latch import LatchOptions
-from pawlatch.unit import NAME, SYSUSERS, UNIT, Needs, doubts, is_untouched, needs_of, program_path, sysusers_text, unit_text
+from pawlatch.unit import (
+    NAME, SYSUSERS, UNIT, Needs, doubts, is_untouched, needs_of, program_path, systemd_version, sysusers_text, unit_text,
+)
 
 WANTED = Path(f"/etc/systemd/system/multi-user.target.wants/{NAME}.service")
 INSTALLED = (
@@ -37,7 +39,7 @@ def service(argv: list[str]) -> int:
     program = program_path()
     config = read_config(config_path)
     needs = needs_of(config, program=program, config_path=config_path)
-    text = unit_text(needs, program=program, config_path=config_path, user=args.user)
+    text = unit_text(needs, program=program, config_path=config_path, user=args.user, systemd=systemd_version(args.root))
     if args.action == "show":
         print(text, end="")
         return 0
