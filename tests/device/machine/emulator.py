@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import socket
 import subprocess
 import threading
@@ -20,7 +21,8 @@ from tests.device.machine.kernel import Kernel
 from tests.device.roots import HostError
 
 PI4_REVISION = "c03115"  # a Raspberry Pi 4 B with 4 GB, by which gpiozero knows the pins
-BOOT_S = 600.0
+PI3_REVISION = "a02082"
+BOOT_S = 900.0
 LEVELS = 0x3F200034  # GPLEV0: what the lines 0 to 31 are at
 _WORDS = ["loglevel=7", "rw", "systemd.show_status=0", "panic=0", "net.ifnames=0"]
 
@@ -45,6 +47,7 @@ class Machine:
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self._log = Path(log.name)
         self._stage: socket.socket | None = None
+        self._probe = Probe(self._monitor, self.console) if kind == "raspi3b" else None
 
     def run(self, command: str, *, timeout_s: float = 120.0, check: bool = True) -> str:
         """What a shell inside says to a command.
@@ -81,22 +84,14 @@ class Machine:
         """The console so far."""
         return self.console.read_text(errors="replace") if self.console.exists() else ""
 
-    def levels(self) -> int:
-        """On raspi3b: the lines' levels as a word, read from outside."""
-        with socket.socket(socket.AF_UNIX) as monitor:
-            monitor.connect(str(self._monitor))
-            monitor.settimeout(10)
-            said = b""
-            while b"(qemu)" not in said:
-                said += monitor.recv(4096)
-            monitor.sendall(f"xp /1xw {LEVELS:#x}\n".encode())
-            said = b""
-            while (word := re.search(rb": (0x[0-9a-f]{8})\r", said)) is None:
-                said += monitor.recv(4096)
-        return int(word[1], 16)
+    def pins_text(self) -> str:
+        """What the pins did so far, as lines of a console: the kernel's own, or on raspi3b what was seen from outside."""
+        return self.text() if self._probe is None else self._probe.text()
 
     def cut(self) -> None:
         """Take away its power: nothing inside has the time to do anything. May be called twice."""
+        if self._probe is not None:
+            self._probe.close()
         self._process.kill()
         self._process.wait()
         if self._stage is not None:
@@ -133,6 +128,61 @@ class Machine:
             self._said += some
 
 
+class Probe:
+    """Reads raspi3b's pins from outside, twenty times a second, and writes down their changes with the time since power-on.
+
+    The machine's clocks and marks are taken over from the console as they appear there. What is shorter than a twentieth is not seen.
+    """
+
+    def __init__(self, monitor: Path, console: Path) -> None:
+        self._monitor, self._console, self._on_s = monitor, console, time.monotonic()
+        self._lines, self._taken, self._levels = ["[0.0] pins: all as from power-on"], 0, 0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="probe", daemon=True)
+        self._thread.start()
+
+    def text(self) -> str:
+        """What was seen so far."""
+        return "\n".join(self._lines)
+
+    def close(self) -> None:
+        """See no more."""
+        self._ended.set()
+        self._thread.join(30)
+
+    def _watch(self) -> None:
+        while not self._monitor.exists():
+            self._ended.wait(0.02)
+        with socket.socket(socket.AF_UNIX) as monitor:
+            monitor.settimeout(60)
+            monitor.connect(str(self._monitor))
+            _said_by(monitor, rb"\(qemu\) ")
+            while not self._ended.wait(0.05):
+                monitor.sendall(f"xp /1xw {LEVELS:#x}\n".encode())
+                self._take(int(_said_by(monitor, rb": (0x[0-9a-f]{8})\r\n\(qemu\) ")[1], 16))
+
+    def _take(self, levels: int) -> None:
+        now_s = time.monotonic() - self._on_s
+        for pin in range(28):
+            if (levels ^ self._levels) >> pin & 1:
+                self._lines.append(f"[{now_s:.3f}] pins: {pin} {'high' if levels >> pin & 1 else 'low'}")
+        self._levels = levels
+        text = self._console.read_text(errors="replace")
+        whole = text.rfind("\n") + 1
+        self._lines += [f"[{now_s:.3f}] {found}" for found in re.findall(r"\] ((?:clock|mark): \S+)", text[self._taken : whole])]
+        self._taken = max(self._taken, whole)
+
+
+def _said_by(monitor: socket.socket, pattern: bytes) -> re.Match[bytes]:
+    said = b""
+    while (found := re.search(pattern, said)) is None:
+        some = monitor.recv(4096)
+        if not some:
+            raise HostError("the emulator's monitor has ended")
+        said += some
+    return found
+
+
 def _virt(kernel: Kernel, disk: Disk, folder: Path, port: Path) -> list[object]:
     board = ["-cpu", "cortex-a72", "-smp", "2", "-m", "2048", "-accel", "tcg,thread=multi", "-nodefaults"]
     tree = folder / "virt.dtb"
@@ -148,7 +198,11 @@ def _virt(kernel: Kernel, disk: Disk, folder: Path, port: Path) -> list[object]:
 
 
 def _raspi3b(kernel: Kernel, disk: Disk, folder: Path, port: Path) -> list[object]:
-    return ["qemu-system-aarch64", "-M", "raspi3b", "-accel", "tcg,thread=multi", "-dtb", kernel.pi3,
+    tree = folder / "pi3.dtb"
+    shutil.copy(kernel.pi3, tree)
+    subprocess.run(["fdtput", "-r", tree, "/soc/serial@7e201000/bluetooth"], check=True)  # whose port is the console's here
+    subprocess.run(["fdtput", "-p", "-t", "x", tree, "/system", "linux,revision", PI3_REVISION], check=True)
+    return ["qemu-system-aarch64", "-M", "raspi3b", "-accel", "tcg,thread=multi", "-dtb", tree,
             "-append", " ".join(["console=ttyAMA0,115200", "root=/dev/mmcblk0", "dwc_otg.fiq_fsm_enable=0", *_WORDS]),
             "-drive", f"if=sd,file={disk.image},format=raw"]
 

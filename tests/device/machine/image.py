@@ -63,7 +63,7 @@ def build_disk(kernel: Kernel, work: Path, *, suite: str = "bookworm", bundle: P
     _furnish(root, kernel, bundle)
     run_inside(root, ["/opt/pawlatch/bin/pawlatch", "service", "install", "--config", "/etc/pawlatch/door.toml"], stdout=subprocess.PIPE)
     run_inside(root, ["systemd-sysusers"])
-    run_inside(root, ["systemctl", "enable", "pawlatch", *_UNITS], stderr=subprocess.PIPE)
+    run_inside(root, ["systemctl", "enable", "pawlatch", "stage-agent"], stderr=subprocess.PIPE)
     versions = run_inside(root, ["sh", "-c", "dpkg-query -W -f='${Package} ${Version}\\n' systemd python3; "
                                  "/opt/pawlatch/bin/pip list 2>/dev/null | grep -iE '^(numpy|opencv|ai-edge|lgpio|gpiozero|pawlatch)'"],
                           stdout=subprocess.PIPE).stdout
@@ -72,7 +72,7 @@ def build_disk(kernel: Kernel, work: Path, *, suite: str = "bookworm", bundle: P
         (root / name).mkdir(mode=0o1777 if name == "tmp" else 0o755)
     (root / "tmp").chmod(0o1777)
     image = work / "disk.ext4"
-    subprocess.run(["mkfs.ext4", "-q", "-d", root, image, SIZE], check=True)
+    subprocess.run(["mkfs.ext4", "-q", "-d", root, image, SIZE], check=True, stdout=subprocess.DEVNULL)
     shutil.rmtree(root)
     initramfs = work / "initramfs"
     initramfs.write_bytes(_initramfs(kernel))
