@@ -443,6 +443,26 @@ def test_the_page_shows_the_door_to_who_has_the_token(settings, porches, start):
         urlopen(url.partition("?")[0], timeout=DEADLINE_S)
 
 
+@pytest.mark.parametrize("is_journal", [True, False])
+def test_the_journal_is_not_told_the_token(settings, porches, is_journal):
+    """systemd names the file that its journal reads; a JOURNAL_STREAM that is inherited by a terminal names another one."""
+    reads, writes = os.pipe()
+    about = os.fstat(writes)
+    stream = f"{about.st_dev}:{about.st_ino + (not is_journal)}"
+    program = Path(sysconfig.get_path("scripts")) / "pawlatch"
+    process = subprocess.Popen([program, "run", "--config", settings(), "--show", "0"], stdout=writes,
+                               env={**os.environ, "JOURNAL_STREAM": stream, "PAWLATCH_SHOW_TOKEN": "s3cret-of-the-owner"})
+    os.close(writes)
+    try:
+        with os.fdopen(reads) as said:
+            line = next(line for line in said if "what the door sees" in line)
+    finally:
+        process.kill()
+        process.wait()
+    assert ("s3cret-of-the-owner" in line) is not is_journal
+    assert "http://127.0.0.1:" in line
+
+
 def test_run_ends_with_status_0_on_a_signal_that_comes_early(tiny_bundle, capsys, monkeypatch):
     see, calls = Classifier.see, []
 

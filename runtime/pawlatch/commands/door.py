@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -339,8 +341,20 @@ def _opened_show(config: Config, held: ExitStack) -> Show | None:
     if config.show.port is None:
         return None
     show = held.enter_context(Show(config.show))
-    _say(f"what the door sees: {show.url}")
+    if not _is_logged():
+        _say(f"what the door sees: {show.url}")
+    else:
+        _say(f"what the door sees: {show.address}?token=…, with the token of [show], which no log tells")
     return show
+
+
+def _is_logged() -> bool:
+    """Whether what is said goes to systemd's journal, which others may read: JOURNAL_STREAM in systemd.exec(5)."""
+    try:
+        out = os.fstat(sys.stdout.fileno())
+    except OSError:  # no file: a test's, or closed
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{out.st_dev}:{out.st_ino}"
 
 
 def _open_fronts(config: Config, panel: Panel, held: ExitStack) -> bool:
