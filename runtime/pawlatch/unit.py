@@ -102,8 +102,12 @@ def doubts(needs: Needs, *, user: str) -> list[str]:
 
 
 def unit_text(needs: Needs, *, program: Path, config_path: Path, user: str, systemd: int | None = None) -> str:
-    """The unit for this version of systemd, with the sum of what follows in its first line, so that a later change by hand can be told."""
-    lock = " ".join([f"{_word(program)} latch lock --config {_word(config_path)}", *([f"--else {needs.latch}"] if needs.latch else [])])
+    """The unit, with the sum of what follows in its first line, so that a later change by hand can be told.
+
+    `systemd` is the version that will read it; None where it is not known.
+    """
+    otherwise = f" --else {needs.latch}" if needs.latch else ""
+    lock = f"{_word(program)} latch lock --config {_word(config_path)}{otherwise}"
     is_at_home = any(path.is_relative_to(home) for path in needs.reads for home in _HOMES)
     body = "\n".join([
         "[Unit]",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from tests.device.machine.history import History, Move, read_console, unwritten
 from tests.device.machine.table import Check, table
 

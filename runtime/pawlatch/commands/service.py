@@ -14,7 +14,17 @@ from pawlatch.errors import OutputError
 from pawlatch.files import write_atomic
 from pawlatch.latch import LatchOptions
 from pawlatch.unit import (
-    NAME, SYSUSERS, UNIT, Needs, doubts, is_untouched, needs_of, program_path, systemd_version, sysusers_text, unit_text,
+    NAME,
+    SYSUSERS,
+    UNIT,
+    Needs,
+    doubts,
+    is_untouched,
+    needs_of,
+    program_path,
+    systemd_version,
+    sysusers_text,
+    unit_text,
 )
 
 WANTED = Path(f"/etc/systemd/system/multi-user.target.wants/{NAME}.service")

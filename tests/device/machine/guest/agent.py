@@ -21,7 +21,7 @@ def main(port: str) -> None:
     threading.Thread(target=tell_time, daemon=True).start()
     while not Path(port).exists():
         time.sleep(0.1)
-    with open(os.open(port, os.O_RDWR | os.O_NOCTTY), "r+b", buffering=0) as file:
+    with os.fdopen(os.open(port, os.O_RDWR | os.O_NOCTTY), "r+b", buffering=0) as file:
         if os.isatty(file.fileno()):
             tty.setraw(file.fileno())
         rest = b""
@@ -47,8 +47,7 @@ def answer(asked: dict[str, Any]) -> dict[str, Any]:
 
 def tell_time() -> None:
     while True:
-        with open("/dev/kmsg", "w") as log:
-            log.write(f"<5>clock: {time.time():.3f}\n")
+        Path("/dev/kmsg").write_text(f"<5>clock: {time.time():.3f}\n")
         time.sleep(2)
 
 
