@@ -10,6 +10,7 @@ CONSOLE = """\
 [    0.812345] pins: all as from power-on
 [    3.100000] pins: 4 low
 [   10.000000] clock: 1000.000
+[   20.000000] mark: kill
 [   20.500000] pins: 17 high
 [   21.000000] clock: 1011.000
 [   30.250000] pins: 17 low
@@ -27,6 +28,7 @@ def test_the_pins_moves_are_read_with_the_time_of_the_wall():
 
 def test_how_long_it_stays_high_is_told():
     history = read_console(CONSOLE, pin=17)
+    assert history.marks == {"kill": 20.0}
     assert history.high_after(25.0) == 5.25
     assert history.high_after(35.0) == 0.0
     assert history.high_after(41.0) == float("inf")
