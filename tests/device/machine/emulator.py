@@ -76,7 +76,7 @@ class Machine:
 
     def wait_until_up(self) -> None:
         """Wait until the agent inside answers."""
-        if not self.wait_for(lambda: "clock: " in self.text(), timeout_s=BOOT_S):
+        if not self.wait_for(lambda: "] clock: " in self.text(), timeout_s=BOOT_S):
             raise HostError(f"it does not come up: {self.text()[-1000:]}")
         self.run("true")
 
