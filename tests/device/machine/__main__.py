@@ -2,7 +2,6 @@
 
     sudo python -m tests.device.machine --report machine.md                     # -M virt
     sudo python -m tests.device.machine --kind raspi3b --report machine.md      # slower, the pin read from outside
-    sudo python -m tests.device.machine --bundle model/edge                     # boots, and judges by a model of yours
 
 Exit status 1: something did not hold; 2: this machine cannot do it.
 """
