@@ -57,9 +57,8 @@ def build_disk(kernel: Kernel, work: Path, *, suite: str = "bookworm", bundle: P
     work.mkdir(parents=True)
     wheel = _wheel(work / "wheel")
     root = _with_dependencies(wheel, suite, work / "root")
-    wheels = work / "wheel"
-    run_inside(root, ["/opt/pawlatch/bin/pip", "install", "-q", "--no-index", "--no-deps", f"/wheel/{wheel.name}"],
-               binds={wheels: "/wheel"})
+    run_inside(root, ["/opt/pawlatch/bin/pip", "install", "-q", "--no-index", "--no-deps", "--force-reinstall",
+                      f"/wheel/{wheel.name}"], binds={work / "wheel": "/wheel"})  # by force: the cached one has the same version
     _furnish(root, kernel, bundle)
     run_inside(root, ["/opt/pawlatch/bin/pawlatch", "service", "install", "--config", "/etc/pawlatch/door.toml"], stdout=subprocess.PIPE)
     run_inside(root, ["systemd-sysusers"])
