@@ -19,6 +19,7 @@ from tests.device.roots import HostError
 
 PIN = 17
 SETTINGS = "/etc/pawlatch/door.toml"
+INSTALL = f"/opt/pawlatch/bin/pawlatch service install --config {SETTINGS} && systemctl daemon-reload && systemctl restart --no-block pawlatch"
 SLOW = {"virt": 1.5, "raspi3b": 3.0}  # how much longer everything may take there
 SECRET = "s3cret-of-the-owner"
 Outcome = tuple[bool, str]
@@ -150,11 +151,11 @@ class Trials:
     def secrets(self, machine: Machine) -> Outcome:
         """A page with a token, and a camera's password, for one start of the service."""
         machine.run(f"cp -p {SETTINGS} /root/door.toml; sed -i 's|^uri.*|uri = \"rtsp://owner:{SECRET}@127.0.0.1:1/a\"|' {SETTINGS}; "
-                    f"printf '[show]\\nport = 8080\\ntoken = \"{SECRET}\"\\n' >> {SETTINGS}; systemctl restart --no-block pawlatch")
-        spoke = self._until(machine, lambda: "127.0.0.1:8080" in machine.run("journalctl -u pawlatch --no-pager -n 30"), 60)
-        threading.Event().wait(5)
+                    f"printf '[show]\\nport = 8080\\ntoken = \"{SECRET}\"\\n' >> {SETTINGS}; {INSTALL}")
+        spoke = self._until(machine, lambda: "what the door sees: http://127.0.0.1:8080" in machine.run("journalctl -u pawlatch --no-pager"), 90)
+        spoke = spoke and self._until(machine, lambda: "rtsp://127.0.0.1:1/a: " in machine.run("journalctl -u pawlatch --no-pager"), 30)
         found = int(machine.run(f"journalctl --no-pager | grep -v agent.py | grep -c {SECRET}", check=False) or 0)
-        machine.run(f"cp -p /root/door.toml {SETTINGS}; systemctl restart --no-block pawlatch")
+        machine.run(f"cp -p /root/door.toml {SETTINGS}; {INSTALL}")
         back = self._until(machine, lambda: self.shown(machine, "StatusText") == "locked", 120)
         lines = int(machine.run("journalctl -u pawlatch --no-pager | wc -l"))
         return spoke and back and found == 0, f"{found} in {lines} lines of the service's log; a page's token and a camera's password were set"
