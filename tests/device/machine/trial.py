@@ -92,7 +92,7 @@ class Trials:
 
     def camera_stops(self, machine: Machine) -> Outcome:
         opened = self.open(machine)
-        machine.run("echo '<5>mark: camera' > /dev/kmsg; systemctl stop stage-camera")
+        machine.run("systemctl stop stage-camera; echo '<5>mark: camera' > /dev/kmsg")
         shut = self._until(machine, lambda: not self.history(machine).is_high, 60)
         return (opened and shut and self._until(machine, lambda: "camera" in self.shown(machine, "StatusText"), 30),
                 f"low {self.history(machine).high_after(self.history(machine).marks['camera']):.1f} s later; status: {self.shown(machine, 'StatusText')}")
@@ -116,7 +116,7 @@ class Trials:
         machine.run(f"cp -p {SETTINGS} /root/door.toml")
         opened = self.open(machine)
         restarts = int(self.shown(machine, "NRestarts"))
-        machine.run(f"{change} {SETTINGS}; echo '<5>mark: broken' > /dev/kmsg; systemctl kill -s KILL --kill-whom=main pawlatch")
+        machine.run(f"{change} {SETTINGS}; systemctl kill -s KILL --kill-whom=main pawlatch; echo '<5>mark: broken' > /dev/kmsg")
         threading.Event().wait(40 * SLOW[self._kind])  # own animal before the camera all the time
         history = self.history(machine)
         high_s = history.high_after(history.marks["broken"])
@@ -231,7 +231,7 @@ class Trials:
         """End the process while the door is open; the animal stays."""
         opened = self.open(machine)
         restarts, pid = int(self.shown(machine, "NRestarts")), self.shown(machine, "MainPID")
-        machine.run(f"echo '<5>mark: {mark}' > /dev/kmsg; {command}")
+        machine.run(f"{command}; echo '<5>mark: {mark}' > /dev/kmsg")
         self._until(machine, lambda: self.shown(machine, "MainPID") not in (pid, "0"), within_s)
         history = self.history(machine)
         high_s = history.high_after(history.marks[mark])
