@@ -138,6 +138,8 @@ class Watch:
             prediction, verdict = self._classify(frame, gate)
         else:
             self._visits.refused(frame.time_s, gate)
+            if self._clock() - frame.time_s <= STALE_S:  # an empty porch in time is in time, too
+                self._mind(Cause.STALE, None)
         if not self._door.faults:
             self._door.started()
         opened = self._door.is_unlocked and not was_open

@@ -160,6 +160,17 @@ def test_a_frame_that_comes_late_is_a_fault(porch):
     assert Cause.STALE in porch.door.faults
 
 
+def test_an_empty_porch_in_time_ends_the_fault_of_a_late_frame(porch):
+    """A service whose first frame came late would be ready only once an animal came."""
+    empty, *_ = porch.steps()
+    porch.door.fault(Cause.STALE, "a frame came late")
+    late = replace(empty.frame, time_s=empty.frame.time_s - STALE_S - 1.0)
+    next(porch.watch.steps([late]))
+    assert Cause.STALE in porch.door.faults
+    next(porch.watch.steps([replace(empty.frame, time_s=porch.clock())]))
+    assert Cause.STALE not in porch.door.faults
+
+
 def test_an_unlock_that_cannot_be_written_does_not_happen(tiny_bundle, draw_clip):
     paper = Paper()
     porch = Porch(tiny_bundle, draw_clip, journal=paper)
