@@ -47,6 +47,7 @@ class Needs:
     reads: tuple[Path, ...]
     writes: tuple[Path, ...]  # beside its own state and cache
     latch: str | None = None  # the latch's name, where it has one and moves
+    is_updated: bool = False  # it tries other models, in processes of lower priority
 
 
 def needs_of(config: Config, *, program: Path, config_path: Path) -> Needs:
@@ -63,10 +64,10 @@ def needs_of(config: Config, *, program: Path, config_path: Path) -> Needs:
     is_picamera, is_video = uri == "picamera", uri.isdigit() or uri.startswith("/dev/")
     is_stream, is_command = uri.startswith(_STREAMS), config.latch.kind == "command"
     update = config.update
-    is_updated = update.url is not None and update.url.startswith(_WEB)
+    fetches = update.url is not None and update.url.startswith(_WEB)
     ends = [*(served.host for served in (config.show, config.web) if served.port is not None),
             *([config.mqtt.host] if config.mqtt.host else [])]
-    has_network = is_stream or is_command or is_updated or bool(ends)
+    has_network = is_stream or is_command or fetches or bool(ends)
     families = [*(["AF_INET", "AF_INET6"] if has_network else []), *(["AF_NETLINK"] if has_network or is_picamera else [])]
     commands = [Path(each[0]) for each in (config.latch.lock, config.latch.unlock) if each]
     is_file = not (is_picamera or is_video or is_stream) and not uri.startswith("scene:")
@@ -74,7 +75,7 @@ def needs_of(config: Config, *, program: Path, config_path: Path) -> Needs:
         devices=(*(_PICAMERA if is_picamera else _VIDEO if is_video else ()), *(_GPIO if has_pins else ())),
         groups=(*(("video",) if is_picamera or is_video else ()), *(("gpio",) if has_pins else ())),
         families=("AF_UNIX", *families),  # by netlink glibc asks for addresses, and libcamera for cameras
-        is_local=bool(ends) and all(end in LOCAL_HOSTS for end in ends) and not (is_stream or is_command or is_updated),
+        is_local=bool(ends) and all(end in LOCAL_HOSTS for end in ends) and not (is_stream or is_command or fetches),
         runs_others=is_command or is_picamera,
         reads=(program, Path(sys.executable).resolve(), config_path, bundle, *commands, *([Path(uri)] if is_file else []),
                *(path for path in (update.key, config.web.certificate, config.web.key) if path is not None),
@@ -84,6 +85,7 @@ def needs_of(config: Config, *, program: Path, config_path: Path) -> Needs:
             *([config.journal.folder] if config.journal.folder != JournalOptions().folder else []),
             *([bundle] if update.url is not None else []),
         ) if not folder.is_relative_to(STATE)),
+        is_updated=update.url is not None,
     )
 
 
@@ -151,7 +153,7 @@ def unit_text(needs: Needs, *, program: Path, config_path: Path, user: str, syst
         f"ProtectHome={'read-only' if is_at_home else 'yes'}",
         *(["MemoryDenyWriteExecute=yes"] if not needs.runs_others else []),
         *_HARDENING,
-        *(["SystemCallFilter=~@privileged @resources"] if not needs.runs_others else []),
+        *([f"SystemCallFilter=~@privileged{'' if needs.is_updated else ' @resources'}"] if not needs.runs_others else []),
         "",
         "[Install]",
         "WantedBy=multi-user.target",

@@ -373,6 +373,13 @@ def test_a_journal_elsewhere_can_be_written(capsys, door_toml, tmp_path):
     assert settings(text, "ReadWritePaths") == [f'"{tmp_path}/my journal"']
 
 
+def test_a_door_that_updates_may_lower_the_priority_of_what_tries_a_model(capsys, door_toml):
+    assert "SystemCallFilter=~@privileged @resources" in shown(capsys, door_toml())
+    text = shown(capsys, door_toml('update.url = "https://example.org/edge"'))
+    assert "SystemCallFilter=~@privileged\n" in text
+    assert "@resources" not in text  # which holds setpriority
+
+
 def test_a_door_that_updates_may_write_its_bundle_and_reach_the_network(capsys, door_toml, tmp_path):
     text = shown(capsys, door_toml('update.url = "https://example.org/edge"', "show.port = 8080"))
     (bundle,) = settings(text, "ReadWritePaths")
