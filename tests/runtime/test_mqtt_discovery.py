@@ -87,7 +87,9 @@ def test_what_passes_each_second_changes_no_state():
     assert held[0]["keep_locked"] == "ON"
     warm = [state(View(), board=SimpleNamespace(temperature_c=celsius, undervoltage=None), answer="") for celsius in (48.1, 48.4)]
     assert warm[0] == warm[1]
-    assert warm[0]["power"] == "OFF"
+    assert "power" not in warm[0], "a board that does not tell is not well"
+    assert [state(View(), board=SimpleNamespace(temperature_c=None, undervoltage=low), answer="")["power"]
+            for low in (False, True)] == ["OFF", "ON"]
 
 
 def test_a_long_reason_is_cut_to_what_a_state_may_have(stay):

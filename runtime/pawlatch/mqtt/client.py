@@ -117,7 +117,8 @@ class Bridge:
         updates = None if panel.updater is None else panel.updater.status
         features = discovery.Features(
             modes=view.modes, has_code=self._code is not None, is_code_digits=self._code is not None and self._code.isdigit(),
-            has_power=board is not None, has_temperature=board is not None and board.temperature_c is not None,
+            has_power=board is not None and board.undervoltage is not None,
+            has_temperature=board is not None and board.temperature_c is not None,
             has_updates=updates is not None)
         keep(discovery.discovery_topic(self._options), discovery.as_bytes(discovery.discovery(self._options, features)))
         keep(self._topic("state"), discovery.as_bytes(discovery.state(view, board=board, answer=self._answer)))

@@ -145,7 +145,8 @@ def state(view: View, *, board: Board | None, answer: str) -> Json:
         "answer": answer[:LONGEST_STATE],
     }
     if board is not None:
-        found["power"] = _on(bool(board.undervoltage))
+        if board.undervoltage is not None:
+            found["power"] = _on(board.undervoltage)
         if board.temperature_c is not None:
             found["temperature"] = round(board.temperature_c)  # a degree: tenths would be news each second
     return found
