@@ -1,11 +1,12 @@
 """pawlatch on a Raspberry Pi's processor, emulated, against this desktop.
 
-    sudo python -m tests.device                                       # everything once, with the tiny bundle and drawn pictures
-    sudo python -m tests.device --model cats=model/edge,photos/ --clip clip.mp4 --tests none
+    sudo python -m tests.device                                       # the tiny bundle and drawn pictures
+    sudo python -m tests.device --model cats=model/edge,photos/ --clip clip.mp4
+    sudo python -m tests.device --tests once                          # the runtime's own tests too
 
 Builds the wheel of this tree, installs it with its base dependencies alone here and into arm64 roots of Debian bookworm (Python 3.11)
-and trixie (3.13), and runs there, with the core of a Pi 4, a Pi 5 and a Zero 2 W: `pawlatch --help`, `evaluate`, `replay`, the runtime's
-tests. Fitted pixels, scores and verdicts of `int8` must be the desktop's, bit for bit, those of other variants within 1e-3.
+and trixie (3.13), and runs there, with the core of a Pi 4, a Pi 5 and a Zero 2 W: `pawlatch --help`, `evaluate`, `replay`. Fitted pixels,
+scores and verdicts of `int8` must be the desktop's, bit for bit; other variants must decide alike, with scores within 1e-3.
 
 Needs Linux, root, and: apt-get install qemu-user-static mmdebstrap arch-test. The first time takes about ten minutes for the roots.
 Exit status: 0 all holds, 1 something differs or a test fails, 2 it could not be run.
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.device.compare import Outcome, compare
+from tests.device.pictures import draw_clip, draw_formats, draw_photos
 from tests.device.places import ENVIRONMENT, TREE, Desktop, Device, InstallError, build_wheel
 from tests.device.roots import CORES, SUITES, HostError, check_host
 
@@ -49,8 +51,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", action="append", default=[], metavar="NAME=BUNDLE,PHOTOS",
                         help="a bundle and labelled photos (their test or valid split) to compare, beside the tiny one")
     parser.add_argument("--clip", action="append", default=[], type=Path, help="a clip for every --model")
-    parser.add_argument("--tests", choices=("none", "once", "all"), default="once",
-                        help="tests/runtime: on the first core of each suite (about half an hour each), or on all")
+    parser.add_argument("--tests", choices=("none", "once", "all"), default="none",
+                        help="tests/runtime: on the first core of each suite (half an hour each), or on all (default: none)")
     parser.add_argument("--tflite", action="store_true", help="with the tflite extra (tflite-runtime, NumPy 1) on both sides; bookworm alone")
     parser.add_argument("--work", type=Path, help="keep roots and results here, and take them from here (default: a temporary folder)")
     parser.add_argument("-o", "--output", type=Path, help="write DIR/result.json and DIR/result.md")
@@ -76,7 +78,8 @@ def _prove(args: argparse.Namespace, work: Path) -> int:
         for number, name in enumerate(args.core):
             core = CORES[name]
             device.run([f"{ENVIRONMENT}/bin/pawlatch", "--help"], core=core, stdout=sys.stderr)
-            there = device.probe(job, work, core=core)
+            there = device.probe(job, core=core)
+            (work / f"{suite}{extra}-{name}.json").write_text(json.dumps(there))
             run = {"suite": suite, "core": name, "place": there["place"], "took_s": device.took_s, "outcome": compare(here, there)}
             if args.tests == "all" or (args.tests == "once" and number == 0):
                 tests = device.run_tests(core)
@@ -90,9 +93,7 @@ def _prove(args: argparse.Namespace, work: Path) -> int:
 
 
 def _job(args: argparse.Namespace, work: Path) -> dict[str, Any]:
-    """What is compared. Pictures are drawn by a subprocess-free import: OpenCV's encoders run here alone, never on the device."""
-    from tests.device.pictures import draw_clip, draw_formats, draw_photos
-
+    """What is compared. The pictures are encoded here alone: the device reads the same bytes."""
     drawn = _fresh(work / "drawn")
     draw_formats(drawn / "pictures")
     draw_photos(drawn / "photos")

@@ -60,7 +60,7 @@ class Device:
         self._timed("install", [*pip, f"pawlatch{extra}"])
         self._timed("install pytest", [*pip, "pytest"])
 
-    def probe(self, job: Mapping[str, Any], work: Path, *, core: Core) -> dict[str, Any]:
+    def probe(self, job: Mapping[str, Any], *, core: Core) -> dict[str, Any]:
         """`job`'s paths are the host's; each is bound to the same path inside."""
         shutil.copy(TREE / "tests" / "device" / "probe.py", self.root / "probe.py")
         (self.root / "job.json").write_text(json.dumps(job))
@@ -68,8 +68,7 @@ class Device:
         for path in _paths(job) - {str(bound) for bound in binds}:  # a file is bound as its folder
             binds[Path(path).parent] = str(Path(path).parent)
         run_inside(self.root, [f"{ENVIRONMENT}/bin/python", "/probe.py", "/job.json", "/result.json"], core=core, binds=binds)
-        result: dict[str, Any] = json.loads((self.root / "result.json").read_text())
-        return result
+        return dict(json.loads((self.root / "result.json").read_text()))
 
     def run_tests(self, core: Core) -> subprocess.CompletedProcess[str]:
         """The runtime's own tests, as CI runs them on the slim install."""

@@ -225,6 +225,7 @@ retry_s = 0.05
 kind = "command"
 lock = {json.dumps([*program, "lock"])}
 unlock = {json.dumps([*program, "unlock"])}
+timeout_s = 10.0
 [journal]
 folder = "journal"
 [door]
