@@ -28,7 +28,7 @@ from typing import Any
 
 from tests.device.compare import Outcome, compare
 from tests.device.pictures import draw_clip, draw_formats, draw_photos
-from tests.device.places import ENVIRONMENT, TREE, Desktop, Device, InstallError, build_wheel
+from tests.device.places import ENVIRONMENT, TFLITE, TREE, Desktop, Device, InstallError, build_wheel
 from tests.device.roots import CORES, SUITES, HostError, check_host
 
 
@@ -53,7 +53,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--clip", action="append", default=[], type=Path, help="a clip for every --model")
     parser.add_argument("--tests", choices=("none", "once", "all"), default="none",
                         help="tests/runtime: on the first core of each suite (half an hour each), or on all (default: none)")
-    parser.add_argument("--tflite", action="store_true", help="with the tflite extra (tflite-runtime, NumPy 1) on both sides; bookworm alone")
+    parser.add_argument("--tflite", action="store_true", help="the tflite extra's runtime and NumPy 1 instead of LiteRT, on both sides; bookworm alone")
     parser.add_argument("--work", type=Path, help="keep roots and results here, and take them from here (default: a temporary folder)")
     parser.add_argument("-o", "--output", type=Path, help="write DIR/result.json and DIR/result.md")
     args = parser.parse_args(argv)
@@ -65,7 +65,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _prove(args: argparse.Namespace, work: Path) -> int:
     work.mkdir(parents=True, exist_ok=True)
-    extra = "[tflite]" if args.tflite else ""
+    extra = TFLITE if args.tflite else ""
     wheel = build_wheel(_fresh(work / "dist"))
     desktop = Desktop(_fresh(work / "desktop"))
     desktop.install(wheel, extra=extra)

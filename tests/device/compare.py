@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 TOLERANCE = 1e-3  # of a score where floats are summed, in another order
+PLACES = ("the desktop", "the device")
 EXACT = ("int8",)  # every operator is integer: the same bits, or red
 
 
@@ -48,6 +49,12 @@ def compare(desktop: Mapping[str, Any], device: Mapping[str, Any]) -> Outcome:
         problems += _missing(model, variants, there)
         for variant in variants.keys() & there.keys():
             what, here, other = f"{model} {variant}", variants[variant], there[variant]
+            refused = ["refused" in of for of in (here, other)]
+            if any(refused):
+                rows.append(Row(f"{what}: refused", 1, int(all(refused))))
+                if variant in EXACT or not all(refused):
+                    problems.append(f"{what}: refused by {' and '.join(of for of, is_so in zip(PLACES, refused, strict=True) if is_so)}")
+                continue
             of_scores = _compare_scores(what, here["photos"], other["photos"], exact=variant in EXACT)
             for row, wrong in (of_scores, _compare_told(what, here, other)):
                 rows.append(row)

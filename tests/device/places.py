@@ -16,9 +16,10 @@ from tests.device.roots import CORES, SUITES, Core, build_root, run_inside
 
 TREE = Path(__file__).resolve().parents[2]
 TESTED = ("tests", "docs", "examples", "runtime", "train", "convert", "README.md", "CHANGELOG.md", "pyproject.toml", ".ci")
+TFLITE, SUCCESSOR = "[tflite]", "ai-edge-litert"  # where both are installed, the successor is taken: to try the former, it must go
 ENVIRONMENT = "/opt/pawlatch"  # the virtual environment, inside
 # One for each glibc that the wheels are built for; pip takes no other than those that are named.
-PLATFORMS = tuple(f"--platform={name}_aarch64" for name in ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014"))
+PLATFORMS = tuple(f"--platform={name}_aarch64" for name in ("manylinux_2_34", "manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014"))
 
 
 class InstallError(Exception):
@@ -34,6 +35,8 @@ class Desktop:
     def install(self, wheel: Path, *, extra: str = "") -> None:
         subprocess.run([sys.executable, "-m", "venv", self.folder], check=True)
         _pip([self.folder / "bin" / "pip", "install", "-q", f"{wheel}{extra}"])
+        if extra == TFLITE:
+            _pip([self.folder / "bin" / "pip", "uninstall", "-q", "-y", SUCCESSOR])
 
     def probe(self, job: Mapping[str, Any], work: Path) -> dict[str, Any]:
         (work / "desktop-job.json").write_text(json.dumps(job))
@@ -59,6 +62,8 @@ class Device:
         pip = [f"{ENVIRONMENT}/bin/pip", "install", "-q", "--no-index", "--find-links", "/wheels"]
         self._timed("install", [*pip, f"pawlatch{extra}"])
         self._timed("install pytest", [*pip, "pytest"])
+        if extra == TFLITE:
+            self._timed("uninstall", [*pip[:1], "uninstall", "-q", "-y", SUCCESSOR])
 
     def probe(self, job: Mapping[str, Any], *, core: Core) -> dict[str, Any]:
         """`job`'s paths are the host's; each is bound to the same path inside."""

@@ -23,6 +23,7 @@ import numpy as np
 from pawlatch.camera import clip_frames
 from pawlatch.card import read_bundle
 from pawlatch.classify import Classifier
+from pawlatch.errors import EngineError
 from pawlatch.gate import Gate
 from pawlatch.image import FIT_POLICIES, Image, fit, read_image
 from pawlatch.photos import list_splits
@@ -50,7 +51,11 @@ def main(job_path: str, result_path: str) -> int:
         variants = [variant for variant, file in card.files.items() if file.format == "tflite"]
         result["models"][name] = {}
         for variant in variants:
-            classifier = Classifier(bundle, variant=variant, threads=1)
+            try:
+                classifier = Classifier(bundle, variant=variant, threads=1)
+            except EngineError as error:  # TFLite's former runtime lacks some operators
+                result["models"][name][variant] = {"refused": str(error)}
+                continue
             pixels = {key: classifier.fit(image) for key, image in images.items()}
             result["fitted"] |= {f"{name} {key}": _sha256(fitted) for key, fitted in pixels.items()}
             evaluated, error = _pawlatch("evaluate", bundle, of["photos"], "--variant", variant)

@@ -64,6 +64,7 @@ def test_the_same_is_equal_and_everything_was_compared():
     (changed("models", "tiny", "int8", "evaluate", to={"accuracy": 0.5}), "tiny int8: evaluate differs"),
     (changed("models", "tiny", "int8", "visits", "day.mp4", 0, "label", to="other"), "tiny int8: replay of day.mp4 differs"),
     (changed("models", "tiny", "float32", "visits", "day.mp4", 0, "unlocked", to=False), "tiny float32: replay of day.mp4 differs"),
+    (changed("models", "tiny", "float32", to={"refused": "too old"}), "tiny float32: refused by the device"),
     (changed("xnnpack", to=False), "XNNPACK"),
     (without("frames", "day.mp4"), "frames: day.mp4 is only on the desktop"),
     (without("fitted", "other/1.jpg"), "fitted: other/1.jpg is only on the desktop"),
@@ -98,3 +99,12 @@ def test_a_clip_is_decoded_otherwise_and_decided_alike():
 def test_floats_may_differ_a_little():
     near = [score + TOLERANCE / 2 for score in SCORES["own/1.jpg"]]
     assert compare(found(), changed("models", "tiny", "float32", "photos", "own/1.jpg", "scores", to=near)).ok
+
+
+def test_what_both_runtimes_refuse_is_told_and_is_red_for_int8_alone():
+    old = changed("models", "tiny", "float32", to={"refused": "too old"})
+    outcome = compare(old, old)
+    assert outcome.ok
+    assert "tiny float32: refused" in {row.what for row in outcome.rows}
+    old["models"]["tiny"]["int8"] = {"refused": "too old"}
+    assert compare(old, old).problems == ("tiny int8: refused by the desktop and the device",)
