@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -18,6 +16,7 @@ from pawlatch.board import UNKNOWN, BoardWatch
 from pawlatch.camera import CameraState, open_camera
 from pawlatch.classify import Classifier
 from pawlatch.commands.arguments import positive, whole
+from pawlatch.commands.fronts import open_fronts, opened_show, opened_updater, say
 from pawlatch.commands.visits import headline, visit_line
 from pawlatch.config import Config, read_config
 from pawlatch.decide import POLICIES, Policy, policy_from_card, policy_to_json
@@ -38,7 +37,6 @@ from pawlatch.sensors import open_sensors
 from pawlatch.service import Notifier
 from pawlatch.show import Show, show_address
 from pawlatch.swap import ModelSlot
-from pawlatch.updates import Updater
 from pawlatch.visit import Visit
 
 Clock = Callable[[], float]
@@ -115,9 +113,9 @@ def run(argv: list[str]) -> int:
         while True:
             with _locked_door(config, args, clock, panel) as (door, ledger):
                 mind = mind or _Mind.opened(config)
-                show = show or _opened_show(config, held)
-                panel.updater = panel.updater or _opened_updater(config, args.config, held)
-                has_fronts = has_fronts or _open_fronts(config, panel, held)
+                show = show or opened_show(config, held)
+                panel.updater = panel.updater or opened_updater(config, args.config, held)
+                has_fronts = has_fronts or open_fronts(config, panel, held)
                 session = _Session(config, mind, door, ledger, clock=clock, notifier=notifier, show=show, wishes=wishes,
                                    board=board, panel=panel if has_fronts else None)
                 session.watch(paced=not args.fast, wait=args.config is not None, record=args.record)
@@ -139,7 +137,7 @@ def _locked_door(config: Config, args: argparse.Namespace, clock: Clock, panel: 
         if latch.is_real or args.config or args.journal:
             journal = stack.enter_context(Journal(config.journal, clock=clock))
             for notice in journal.notices:
-                _say(notice)
+                say(notice)
             ledger = Ledger(journal)
         sensors = stack.enter_context(open_sensors(config.door.sensors))
 
@@ -155,7 +153,7 @@ def _locked_door(config: Config, args: argparse.Namespace, clock: Clock, panel: 
         ))
         yield door, ledger
     if isinstance(door.driven, RecordingLatch):
-        _say(f"latch: {door.driven}")
+        say(f"latch: {door.driven}")
 
 
 class _Session:
@@ -199,7 +197,7 @@ class _Session:
 
             self._introduce()
             if kept := self._attendant.resume():
-                _say(kept)
+                say(kept)
             frames = camera.frames(idle=idle)
             self._wishes.tell(stop)
             for step in watch.steps(clock.follow(frames) if isinstance(clock, ClipClock) else frames):
@@ -210,7 +208,7 @@ class _Session:
                 turn_over()
                 if (taken := slot.take()) is not None:
                     if taken.threads != self._mind.classifier.threads:
-                        _say(f"the model runs in {taken.threads} thread{'s' if taken.threads > 1 else ''} now")
+                        say(f"the model runs in {taken.threads} thread{'s' if taken.threads > 1 else ''} now")
                     self._mind = _Mind.of(taken, config)
                     watch.use(taken, self._mind.policy)
                     self._introduce()
@@ -232,7 +230,7 @@ class _Session:
         if board.strain != self._strain:
             self._strain = board.strain
             told = f"{board.trouble or 'power and temperature are well again'}; threads: {self._threads()}"
-            _say(f"{clock_text(self._clock()):>9}  {told}")
+            say(f"{clock_text(self._clock()):>9}  {told}")
             if self._ledger is not None:
                 self._ledger.journal.note("board", told)
         return () if board.trouble is None else (board.trouble,)
@@ -240,10 +238,10 @@ class _Session:
     def _introduce(self) -> None:
         """Say, and write down, who decides from now on."""
         classifier, policy, config = self._mind.classifier, self._mind.policy, self._config
-        _say(headline(classifier, policy))
+        say(headline(classifier, policy))
         if config.door.mode == "armed":
             for doubt in arming_doubts(classifier.card, classifier.variant, config.door):
-                _say(f"armed, but {doubt}")
+                say(f"armed, but {doubt}")
         if self._ledger is not None:
             self._ledger.journal.describe(Setting(
                 config.door.mode, classifier.card.name, classifier.variant, classifier.card.files[classifier.variant].sha256,
@@ -261,7 +259,7 @@ class _Session:
         )
 
     def _visited(self, visit: Visit) -> None:
-        _say(visit_line(visit))
+        say(visit_line(visit))
         if self._panel is not None:
             self._panel.visited(visit, event=None if self._ledger is None else self._ledger.newest, armed=self._door.is_armed)
 
@@ -274,7 +272,7 @@ class _Session:
             self._panel.picture = lambda: draw(step, policy=policy)
         if step.opened and step.verdict is not None:
             did, verdict = "unlocked" if self._door.is_armed else "would have unlocked", step.verdict
-            _say(f"{clock_text(self._clock()):>9}  {did} for {verdict.label} {verdict.score:.2f}: {verdict.reason}")
+            say(f"{clock_text(self._clock()):>9}  {did} for {verdict.label} {verdict.score:.2f}: {verdict.reason}")
 
     def _publish_silence(self, camera: CameraState) -> None:
         if camera is CameraState.OK:
@@ -333,58 +331,8 @@ def _read_again(args: argparse.Namespace, config: Config, mind: _Mind) -> tuple[
         new = _settings(args)
         return new, _Mind.opened(new)
     except PawlatchError as error:
-        _say(f"settings and model stay as they were: {error}")
+        say(f"settings and model stay as they were: {error}")
         return config, mind
-
-
-def _opened_show(config: Config, held: ExitStack) -> Show | None:
-    if config.show.port is None:
-        return None
-    show = held.enter_context(Show(config.show))
-    if not _is_logged():
-        _say(f"what the door sees: {show.url}")
-    else:
-        _say(f"what the door sees: {show.address}?token=…, with the token of [show], which no log tells")
-    return show
-
-
-def _is_logged() -> bool:
-    """Whether what is said goes to systemd's journal, which others may read: JOURNAL_STREAM in systemd.exec(5)."""
-    try:
-        out = os.fstat(sys.stdout.fileno())
-    except OSError:  # no file: a test's, or closed
-        return False
-    return os.environ.get("JOURNAL_STREAM") == f"{out.st_dev}:{out.st_ino}"
-
-
-def _open_fronts(config: Config, panel: Panel, held: ExitStack) -> bool:
-    """Begin to serve the door to those who watch it from elsewhere; whether there are any."""
-    return any([_open_bridge(config, panel, held), _open_page(config, panel, held)])
-
-
-def _open_bridge(config: Config, panel: Panel, held: ExitStack) -> bool:
-    if config.mqtt.host is None:
-        return False
-    from pawlatch.mqtt.client import Bridge  # brings paho-mqtt
-
-    held.enter_context(Bridge(config.mqtt, panel))
-    return True
-
-
-def _open_page(config: Config, panel: Panel, held: ExitStack) -> bool:
-    if config.web.port is None:
-        return False
-    from pawlatch.web.server import Page
-
-    page = held.enter_context(Page(config.web, panel, config.journal.folder))
-    _say(f"the page: {page.url}" + ("" if page.has_token else "; nobody can log in yet: pawlatch web token"))
-    return True
-
-
-def _opened_updater(config: Config, path: Path | None, held: ExitStack) -> Updater | None:
-    if config.update.url is None:
-        return None
-    return held.enter_context(Updater(config.update, bundle=config.model.bundle, config=path, tell=_say))
 
 
 @contextmanager
@@ -402,14 +350,10 @@ def _tell(transition: Transition) -> None:
     if transition.cause in QUIET:
         return
     detail = f": {transition.detail}" if transition.detail else ""
-    _say(f"{clock_text(transition.time_s):>9}  {transition.after.value}, {transition.cause.value}{detail}")
+    say(f"{clock_text(transition.time_s):>9}  {transition.after.value}, {transition.cause.value}{detail}")
 
 
 def _stopwatch() -> Clock:
     """Monotonic seconds since now."""
     began_s = time.monotonic()
     return lambda: time.monotonic() - began_s
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)  # a door's log is read while it runs
