@@ -427,6 +427,18 @@ def install(door_toml, tmp_path, capsys):
     return run
 
 
+@pytest.mark.parametrize(("latch", "line", "is_doubted"), [
+    ('latch = {kind = "gpio", pin = 17}', "gpio=17=op,dl", False),
+    ('latch = {kind = "gpio", pin = 5, active_high = false}', "gpio=5=op,dh", False),
+    ('latch = {kind = "gpio", pin = 17, active_high = false}', "gpio=17=op,dh", True),
+    ('latch = {kind = "servo", pin = 18}', None, False),
+])
+def test_install_says_what_locks_before_linux_runs(install, latch, line, is_doubted):
+    said = install(tables=('camera.uri = "0"', latch))
+    assert [each.strip() for each in said.splitlines() if each.strip().startswith("gpio=")] == ([line] if line else [])
+    assert ("from power-on until a program takes it, which unlocks" in said) is is_doubted
+
+
 def test_install_writes_unit_and_user_and_says_what_to_type(install, door_toml, capsys):
     said = install()
     assert install.unit.read_text() == shown(capsys, door_toml('camera.uri = "0"'), "--root", str(install.unit.parents[3]))
