@@ -18,7 +18,7 @@ TREE = Path(__file__).resolve().parents[2]
 TESTED = ("tests", "docs", "examples", "runtime", "train", "convert", "README.md", "CHANGELOG.md", "pyproject.toml", ".ci")
 TFLITE, SUCCESSOR = "[tflite]", "ai-edge-litert"  # where both are installed, the successor is taken: to try the former, it must go
 ENVIRONMENT = "/opt/pawlatch"  # the virtual environment, inside
-# One for each glibc that the wheels are built for; pip takes no other than those that are named.
+# One for each glibc that the wheels are built for (bookworm has 2.36); pip takes no other than those that are named.
 PLATFORMS = tuple(f"--platform={name}_aarch64" for name in ("manylinux_2_34", "manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014"))
 
 
