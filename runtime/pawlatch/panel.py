@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
 from types import MappingProxyType
@@ -31,6 +31,7 @@ ANSWER_S = 2.0  # in which a request must be begun
 DONE_S = 5.0  # more, for one that was begun: a latch that is a program may take its time
 MOST_WAITING = 8
 KEPT_VISITS, KEPT_MOVES = 20, 100
+KEPT_PICTURES = 2  # of the newest visits: one of 1920×1080 takes six megabytes
 
 
 class Wish(Enum):
@@ -111,7 +112,10 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class SeenVisit:
-    """A visit that is over: the `number`-th since the start, `event` in the journal (None without one); aware local time."""
+    """A visit that is over: the `number`-th since the start, `event` in the journal (None without one); aware local time.
+
+    Its frames are left to the journal, and the pictures of older ones, too.
+    """
 
     number: int
     event: int | None
@@ -247,7 +251,11 @@ class Panel:
         """A visit is over."""
         with self._changed:
             self.counts.update(["visits", f"visits of {visit.label}"])
-            self._visits.append(SeenVisit(self.counts["visits"], event, self._wall(), visit, armed))
+            small = replace(visit, kept=(), shots=())
+            self._visits.append(SeenVisit(self.counts["visits"], event, self._wall(), small, armed))
+            if len(self._visits) > KEPT_PICTURES:
+                old = self._visits[-1 - KEPT_PICTURES]
+                self._visits[-1 - KEPT_PICTURES] = replace(old, visit=replace(old.visit, best_bgr=None))
             self._tell()
 
     def moved(self, transition: Transition) -> None:

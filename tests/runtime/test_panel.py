@@ -129,6 +129,18 @@ def test_the_last_visits_are_there(panel, stay):
     assert panel.counts["visits of own"] == KEPT_VISITS + 3
 
 
+def test_only_the_newest_visits_keep_a_picture(panel, stay):
+    """One of 1920×1080 takes six megabytes, and the service may have 400."""
+    visit = stay(10.0, own=0.9)
+    assert visit.best_bgr is not None
+    assert visit.shots
+    for _ in range(5):
+        panel.visited(visit, event=None, armed=True)
+    assert [seen.visit.best_bgr is not None for seen in panel.visits] == [False] * 3 + [True] * 2
+    assert not any(seen.visit.shots or seen.visit.kept for seen in panel.visits)
+    assert panel.visits[0].visit.label == visit.label
+
+
 def test_silence_is_counted_from_what_was_left_last(clock):
     panel = Panel(clock=clock)
     clock.now_s = 5.0
