@@ -38,12 +38,13 @@ class Machine:
         self._port, self._monitor = folder / f"port-{number}", folder / f"monitor-{number}"
         self._asked, self._said = 0, b""
         self.on_s = time.monotonic()
+        console = ["-serial", f"file:{self.console}"]
+        if kind == "raspi3b":  # whose second port, the small one, tells everything and hears nothing under QEMU: it is the console
+            console = ["-serial", f"unix:{self._port},server=on,wait=off", *console]
         with (folder / f"qemu-{number}.txt").open("wb") as log:
             self._process = subprocess.Popen(
                 [*_BOARDS[kind](kernel, disk, folder, self._port), "-initrd", disk.initramfs, "-display", "none", "-no-reboot",
-                 "-kernel", kernel.image, "-serial", f"file:{self.console}", *(
-                     ["-serial", f"unix:{self._port},server=on,wait=off"] if kind == "raspi3b" else []),
-                 "-monitor", f"unix:{self._monitor},server=on,wait=off"],
+                 "-kernel", kernel.image, *console, "-monitor", f"unix:{self._monitor},server=on,wait=off"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self._log = Path(log.name)
         self._stage: socket.socket | None = None
@@ -200,10 +201,10 @@ def _virt(kernel: Kernel, disk: Disk, folder: Path, port: Path) -> list[object]:
 def _raspi3b(kernel: Kernel, disk: Disk, folder: Path, port: Path) -> list[object]:
     tree = folder / "pi3.dtb"
     shutil.copy(kernel.pi3, tree)
-    subprocess.run(["fdtput", "-r", tree, "/soc/serial@7e201000/bluetooth"], check=True)  # whose port is the console's here
+    subprocess.run(["fdtput", "-r", tree, "/soc/serial@7e201000/bluetooth"], check=True)  # whose port is the stage's here
     subprocess.run(["fdtput", "-p", "-t", "x", tree, "/system", "linux,revision", PI3_REVISION], check=True)
     return ["qemu-system-aarch64", "-M", "raspi3b", "-accel", "tcg,thread=multi", "-dtb", tree,
-            "-append", " ".join(["console=ttyAMA0,115200", "root=/dev/mmcblk0", "dwc_otg.fiq_fsm_enable=0", *_WORDS]),
+            "-append", " ".join(["console=ttyS1,115200", "stage=/dev/ttyAMA0", "root=/dev/mmcblk0", "dwc_otg.fiq_fsm_enable=0", *_WORDS]),
             "-drive", f"if=sd,file={disk.image},format=raw"]
 
 

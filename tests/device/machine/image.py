@@ -134,8 +134,7 @@ def _furnish(root: Path, kernel: Kernel, bundle: Path) -> None:
         "etc/systemd/journald.conf.d/stage.conf": "[Journal]\nStorage=persistent\nRateLimitIntervalSec=0\n",
         # Raspberry Pi OS has these rules
         "etc/udev/rules.d/60-stage.rules": 'SUBSYSTEM=="gpio", KERNEL=="gpiochip*", GROUP="gpio", MODE="0660"\n'
-                                           'SUBSYSTEM=="virtio-ports", ATTR{name}=="stage", SYMLINK+="stage-port"\n'
-                                           'KERNEL=="ttyS1", SYMLINK+="stage-port"\n',
+                                           'SUBSYSTEM=="virtio-ports", ATTR{name}=="stage", SYMLINK+="stage-port"\n',
         **{f"etc/systemd/system/{name}.service": f"[Unit]\nDescription={name}\n[Service]\n{body}[Install]\nWantedBy=multi-user.target\n"
            for name, body in _UNITS.items()},
     }

@@ -1,7 +1,8 @@
 """Inside the machine: runs what the host asks for, one JSON object a line, and answers in the same way.
 
-The port is a virtual one, so that neither the console nor a network is needed. Every two seconds the kernel's log, which is the
-console, is told the time of the wall, since the pins' changes stand there by the kernel's own.
+The port is a virtual one, or the one that the kernel's command line names, so that neither the console nor a network is needed.
+Every two seconds the kernel's log, which is the console, is told the time of the wall, since the pins' changes stand there by the
+kernel's own.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from typing import Any
 
 def main(port: str) -> None:
     threading.Thread(target=tell_time, daemon=True).start()
+    named = [word.removeprefix("stage=") for word in Path("/proc/cmdline").read_text().split() if word.startswith("stage=")]
+    port = named[0] if named else port
     while not Path(port).exists():
         time.sleep(0.1)
     with os.fdopen(os.open(port, os.O_RDWR | os.O_NOCTTY), "r+b", buffering=0) as file:
