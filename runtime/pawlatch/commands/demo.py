@@ -195,7 +195,8 @@ def _segment_at(time_s: float, segments: Sequence[Segment]) -> int | None:
 
 
 def _row(visit: Visit, segments: Sequence[Segment], pictures: dict[int, tuple[float, Image]]) -> VisitRow:
-    index = _segment_at((visit.start_s + visit.end_s) / 2, segments)
+    middle_s = (visit.start_s + visit.end_s) / 2  # of one that opened, when it did: a visit may outlast who it was for
+    index = _segment_at(middle_s if visit.time_to_unlock_s is None else visit.start_s + visit.time_to_unlock_s, segments)
     return VisitRow(
         came="nobody" if index is None else segments[index].came,
         start_s=visit.start_s, label=visit.label, score=visit.score, unlocked=visit.unlocked, reason=visit.reason,
