@@ -26,7 +26,7 @@ from tests.device.roots import CACHE, SUITES, HostError
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="A whole machine under QEMU: systemd, camera, pin, faults, power cuts.")
     parser.add_argument("--kind", choices=SLOW, default="virt", help="raspi3b: the chip's own pin, read from outside; slower, and not yet "
-                        "seen to its end, nor through a power cut: see docs/device.md (default: virt)")
+                        "seen to its end: see docs/device.md (default: virt)")
     parser.add_argument("--suite", choices=SUITES, default="bookworm")
     parser.add_argument("--report", type=Path, metavar="FILE.md", help="where the table goes, beside the standard output")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep disk and consoles in this new folder")

@@ -19,14 +19,14 @@ from typing import Any
 
 
 def main(port: str) -> None:
-    threading.Thread(target=tell_time, daemon=True).start()
     named = [word.removeprefix("stage=") for word in Path("/proc/cmdline").read_text().split() if word.startswith("stage=")]
     port = named[0] if named else port
     while not Path(port).exists():
         time.sleep(0.1)
     with os.fdopen(os.open(port, os.O_RDWR | os.O_NOCTTY), "r+b", buffering=0) as file:
         if os.isatty(file.fileno()):
-            tty.setraw(file.fileno())
+            tty.setraw(file.fileno())  # which forgets what came before: so the clock, by which the host knows us, begins after it
+        threading.Thread(target=tell_time, daemon=True).start()
         rest = b""
         while True:
             some = os.read(file.fileno(), 65536)
