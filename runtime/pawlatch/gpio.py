@@ -23,7 +23,8 @@ from pawlatch.errors import LatchError
 logger = logging.getLogger(__name__)
 
 SERVO_HZ = 50
-INSTALL = 'type: pip install "pawlatch[pi]", and on Python 3.13 or with Debian\'s Python: sudo apt install python3-lgpio'
+INSTALL = ('type: pip install "pawlatch[pi]"; on Python 3.13: sudo apt install python3-lgpio, and make the environment with '
+           "python3 -m venv --system-site-packages, so that it sees it")
 
 
 class Timer(Protocol):

@@ -196,7 +196,7 @@ def sysusers_text(needs: Needs, *, user: str) -> str:
 
 def systemd_version(root: Path) -> int | None:
     """The version of the systemd in this root, by the name of its library; None where there is none."""
-    found = [re.match(r"libsystemd-shared-(\d+)", path.name) 
+    found = [re.match(r"libsystemd-shared-(\d+)", path.name)
              for place in ("systemd", "*/systemd") for path in root.glob(f"usr/lib/{place}/libsystemd-shared-*.so")]
     return max((int(each[1]) for each in found if each), default=None)
 
