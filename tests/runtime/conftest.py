@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,20 +9,18 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from tests.published import publish
 
 from pawlatch import scene
 from pawlatch.camera import Frame
-from pawlatch.card import CARD_NAME
 from pawlatch.classify import Classifier, Prediction
 from pawlatch.decide import Observation, Verdict, policy_from_card, policy_to_json
-from pawlatch.files import sha256
 from pawlatch.gate import GateResult, Refusal
 from pawlatch.image import fit
 from pawlatch.journal import Journal, JournalOptions, Setting
 from pawlatch.replay import replay_clip
 from pawlatch.scene.animal import Animal, Pose, any_animal
 from pawlatch.scene.porch import HOME, LIGHTS, Porch
-from pawlatch.selftest import FOLDER, name_of
 from pawlatch.visit import Visit, Visits
 
 from .broker import Broker, Ear
@@ -140,24 +135,7 @@ def recorded(tmp_path: Path, clock: Clock) -> Callable[[Path, Path], Path]:
 def published(tmp_path: Path) -> Callable[..., Path]:
     """`published("new", unlock=["other"])`: a bundle as `convert` lays it out, its card changed so."""
 
-    def publish(name: str, **changes: object) -> Path:
-        bundle = Path(shutil.copytree(Path(__file__).parents[1] / "fixtures" / "tiny", tmp_path / name))
-        card = json.loads((bundle / CARD_NAME).read_text())
-        (answers,) = (bundle / FOLDER).glob("*.json")
-        expected = json.loads(answers.read_text())
-        answers.unlink()
-        for photo in expected["photos"]:
-            path = bundle / FOLDER / photo["file"]
-            photo["file"] = f"{sha256(path)[:16]}.jpg"
-            path.rename(path.with_name(photo["file"]))
-        text = json.dumps(expected)
-        digest = hashlib.sha256(text.encode()).hexdigest()
-        (bundle / FOLDER / name_of(digest)).write_text(text)
-        card["parity"][FOLDER] = digest
-        (bundle / CARD_NAME).write_text(json.dumps(card | {"name": name} | changes))
-        return bundle
-
-    return publish
+    return lambda name, **changes: publish(Path(__file__).parents[1] / "fixtures" / "tiny", tmp_path / name, name=name, **changes)
 
 
 @pytest.fixture

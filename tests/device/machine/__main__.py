@@ -1,6 +1,7 @@
 """`python -m tests.device.machine`: build the disk, boot it, do to it what happens to a door, and write down what the pin did.
 
     sudo python -m tests.device.machine --report machine.md                     # -M virt
+    sudo python -m tests.device.machine --model model/edge,photos/              # your model, your photos before the camera
     sudo python -m tests.device.machine --kind raspi3b --report machine.md      # slower, the pin read from outside
 
 Exit status 1: something did not hold; 2: this machine cannot do it.
@@ -16,7 +17,7 @@ from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
-from tests.device.machine.image import build_disk
+from tests.device.machine.image import Cast, build_disk
 from tests.device.machine.kernel import fetch_kernel
 from tests.device.machine.table import table
 from tests.device.machine.trial import SLOW, Trials
@@ -27,6 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="A whole machine under QEMU: systemd, camera, pin, faults, power cuts.")
     parser.add_argument("--kind", choices=SLOW, default="virt", help="raspi3b: the chip's own pin, read from outside; slower, and not yet "
                         "seen to its end: see docs/device.md (default: virt)")
+    parser.add_argument("--model", metavar="BUNDLE,PHOTOS", help="what decides, and who comes: photos in a folder for each label (test/ or valid/ of "
+                        "them, where there is one); default: the tests' own model and coloured squares")
     parser.add_argument("--suite", choices=SUITES, default="bookworm")
     parser.add_argument("--report", type=Path, metavar="FILE.md", help="where the table goes, beside the standard output")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep disk and consoles in this new folder")
@@ -40,13 +43,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _try(args: argparse.Namespace, work: Path) -> int:
-    kernel = fetch_kernel(args.suite)
-    disk = build_disk(kernel, work, suite=args.suite)
-    print(f"disk: {disk.packages}", flush=True)
+    cast = Cast.read(*map(Path, args.model.split(",", 1))) if args.model else Cast()
+    kernel = fetch_kernel()
+    disk = build_disk(kernel, work, suite=args.suite, cast=cast)
+    print(f"disk: {disk.packages}; {disk.model}", flush=True)
     checks = Trials(kernel, disk, work, kind=args.kind, say=lambda line: print(line, flush=True)).all()
     emulator = subprocess.run(["qemu-system-aarch64", "--version"], check=True, capture_output=True, text=True).stdout.split()[3]
     text = table(checks, title=f"{date.today().isoformat()}, -M {args.kind} of QEMU {emulator}, Debian {args.suite}, "
-                               f"Linux {kernel.release}; {disk.packages}:")
+                               f"Linux {kernel.release}; {disk.packages}; {disk.model}:")
     print(f"\n{text}")
     if args.report is not None:
         args.report.write_text(text)

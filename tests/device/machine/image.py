@@ -14,11 +14,16 @@ from pathlib import Path
 
 from tests.device.machine.kernel import EARLY, LATER, Kernel
 from tests.device.roots import CACHE, SUITES, HostError, build_root, run_apart, run_inside
+from tests.published import publish
+
+from pawlatch.card import read_card
 
 TREE = Path(__file__).parents[3]
 GUEST = Path(__file__).with_name("guest")
 TINY = TREE / "tests" / "fixtures" / "tiny"
-PACKAGES = ("dbus", "kmod", "systemd", "systemd-sysv", "udev")
+# The index has no lgpio for Python 3.13: there it is Debian's.
+PINS = {"bookworm": ("gpiozero", "lgpio"), "trixie": ("gpiozero",)}
+PACKAGES = {suite: ("dbus", "kmod", "systemd", "systemd-sysv", "udev", *(() if "lgpio" in pins else ("python3-lgpio",))) for suite, pins in PINS.items()}
 # One for each glibc that the wheels are built for; pip takes no other than those that are named.
 PLATFORMS = [f"--platform={tag}_aarch64" for tag in ("manylinux_2_34", "manylinux_2_31", "manylinux_2_28", "manylinux_2_27",
                                                      "manylinux_2_17", "manylinux2014")]
@@ -50,16 +55,44 @@ class Disk:
     image: Path
     initramfs: Path
     packages: str  # name=version of what the report names
+    model: str  # whose bundle decides there, and on how many photos of whom
 
 
-def build_disk(kernel: Kernel, work: Path, *, suite: str = "bookworm", bundle: Path = TINY) -> Disk:
+@dataclass(frozen=True)
+class Cast:
+    """What decides in the machine, and who comes: files of photos; without any, coloured squares for the tiny model."""
+
+    bundle: Path = TINY
+    own: tuple[Path, ...] = ()
+    other: tuple[Path, ...] = ()
+
+    @classmethod
+    def read(cls, bundle: Path, photos: Path) -> Cast:
+        """Those of a bundle's unlocking labels, and all others, from a folder with one for each label.
+
+        Raises:
+            HostError: there are none of one side.
+        """
+        card = read_card(bundle)
+        split = next((photos / name for name in ("test", "valid") if (photos / name).is_dir()), photos)
+        of = {label: tuple(sorted((split / label).glob("*"))) for label in card.labels}
+        own = tuple(path for label in card.unlock for path in of[label])
+        other = tuple(path for label in card.labels if label not in card.unlock for path in of[label])
+        if not (own and other):
+            raise HostError(f"--model takes BUNDLE,PHOTOS, with a folder of photos for each of {', '.join(card.labels)}; there are "
+                            f"{len(own)} of who may enter and {len(other)} others in {split}")
+        return cls(bundle, own, other)
+
+
+def build_disk(kernel: Kernel, work: Path, *, suite: str = "bookworm", cast: Cast | None = None) -> Disk:
     """A disk below the new folder `work`, with the service installed by `pawlatch service install`."""
+    cast = cast or Cast()
     work.mkdir(parents=True)
     wheel = _wheel(work / "wheel")
     root = _with_dependencies(wheel, suite, work / "root")
     run_inside(root, ["/opt/pawlatch/bin/pip", "install", "-q", "--no-index", "--no-deps", "--force-reinstall",
                       f"/wheel/{wheel.name}"], binds={work / "wheel": "/wheel"})  # by force: the cached one has the same version
-    _furnish(root, kernel, bundle)
+    _furnish(root, kernel, cast)
     run_inside(root, ["/opt/pawlatch/bin/pawlatch", "service", "install", "--config", "/etc/pawlatch/door.toml"], stdout=subprocess.PIPE)
     run_inside(root, ["systemd-sysusers"])
     run_inside(root, ["systemctl", "enable", "pawlatch", "stage-agent"], stderr=subprocess.PIPE)
@@ -75,7 +108,9 @@ def build_disk(kernel: Kernel, work: Path, *, suite: str = "bookworm", bundle: P
     shutil.rmtree(root)
     initramfs = work / "initramfs"
     initramfs.write_bytes(_initramfs(kernel))
-    return Disk(image, initramfs, ", ".join(" ".join(line.split()) for line in versions.splitlines()))
+    return Disk(image, initramfs, ", ".join(" ".join(line.split()) for line in versions.splitlines()),
+                "the tests' model, coloured squares" if not cast.own else
+                f"the model {read_card(cast.bundle).name}, {len(cast.own)} photos of who may enter, {len(cast.other)} of others")
 
 
 def _wheel(into: Path) -> Path:
@@ -85,19 +120,19 @@ def _wheel(into: Path) -> Path:
 
 
 def _with_dependencies(wheel: Path, suite: str, root: Path) -> Path:
-    """A root with an environment that holds all that the wheel and its `pi` extra need; made once for each list of these."""
+    """A root with an environment that holds all that the wheel with its extras pi and web needs; made once for each list of these."""
     wanted = (TREE / "pyproject.toml").read_text().partition("[project.scripts]")[0]
     tarball = CACHE / f"machine-{suite}-{hashlib.sha256((wanted + str(PACKAGES)).encode()).hexdigest()[:8]}.tar"
     if tarball.is_file():
         root.mkdir()
         run_apart(["tar", "-C", str(root), "--numeric-owner", "-xf", str(tarball)])
         return root
-    build_root(suite, include=PACKAGES, into=root)
+    build_root(suite, include=PACKAGES[suite], into=root)
     wheels = root / "wheels"
     _pip("download", "--only-binary=:all:", *PLATFORMS, "--implementation=cp", f"--python-version={SUITES[suite]}", "-d", str(wheels),
-         f"{wheel}[pi]")
-    run_inside(root, ["python3", "-m", "venv", "/opt/pawlatch"])
-    run_inside(root, ["/opt/pawlatch/bin/pip", "install", "-q", "--no-index", "--find-links", "/wheels", "pawlatch[pi]"])
+         f"{wheel}[web]", *PINS[suite])  # not [pi], of which pip would ask what this desktop's Python needs
+    run_inside(root, ["python3", "-m", "venv", "--system-site-packages", "/opt/pawlatch"])
+    run_inside(root, ["/opt/pawlatch/bin/pip", "install", "-q", "--no-index", "--find-links", "/wheels", "pawlatch[pi,web]"])
     shutil.rmtree(wheels)
     unfinished = tarball.with_name(f"{os.getpid()}-{tarball.name}")
     run_apart(["tar", "-C", str(root), "--numeric-owner", "--exclude=./dev/*", "--exclude=./proc/*", "--exclude=./run/*", "-cf",
@@ -113,7 +148,7 @@ def _pip(*arguments: str) -> None:
         raise HostError(f"pip {arguments[0]} failed: " + "\n".join(done.stdout.splitlines()[-8:]))
 
 
-def _furnish(root: Path, kernel: Kernel, bundle: Path) -> None:
+def _furnish(root: Path, kernel: Kernel, cast: Cast) -> None:
     """What an owner's machine has beside pawlatch, and the stage: agent, camera, its cast."""
     for source in kernel.modules(*EARLY, *LATER):
         place = root / source.relative_to(kernel.folder)
@@ -123,7 +158,12 @@ def _furnish(root: Path, kernel: Kernel, bundle: Path) -> None:
     stage = root / "opt" / "stage"
     shutil.copytree(GUEST, stage)
     (stage / "cast").write_text("nobody\n")
-    shutil.copytree(bundle, root / "opt" / "model")
+    publish(cast.bundle, root / "opt" / "model")
+    publish(cast.bundle, root / "opt" / "newer", deploy="float32")
+    for who in ("own", "other"):
+        (stage / who).mkdir()
+        for number, photo in enumerate(getattr(cast, who)):
+            shutil.copy(photo, stage / who / f"{number:03}{photo.suffix}")
     files = {
         "etc/pawlatch/door.toml": (GUEST / "door.toml").read_text(),
         "etc/fstab": "",

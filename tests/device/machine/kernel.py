@@ -18,6 +18,7 @@ from tests.device.roots import CACHE, HostError
 PINS = Path(__file__).with_name("pins")
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 MIRROR = "http://deb.debian.org/debian"
+SUITE = "bookworm"  # for every suite of the disk: a host's compiler cannot make modules for a kernel that is newer than itself
 TOOLS = {"qemu-system-aarch64": "qemu-system-arm", "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu", "make": "make", "depmod": "kmod",
          "fdtput": "device-tree-compiler", "mkfs.ext4": "e2fsprogs"}
 # In the order in which they are loaded: the pins before anything else, as on a board.
@@ -58,14 +59,14 @@ def check_tools() -> None:
         raise HostError(f"missing on this machine; type: sudo apt-get install -y --no-install-recommends {' '.join(missing)}")
 
 
-def fetch_kernel(suite: str = "bookworm") -> Kernel:
-    """Debian's newest kernel for `suite`, from the cache where it is there, with the modules as they are in this tree."""
+def fetch_kernel() -> Kernel:
+    """Debian's newest kernel of SUITE, from the cache where it is there, with the modules as they are in this tree."""
     check_tools()
-    folder = CACHE / f"kernel-{suite}"
+    folder = CACHE / f"kernel-{SUITE}"
     if not folder.is_dir():
-        unfinished = CACHE / f"{os.getpid()}-kernel-{suite}"
+        unfinished = CACHE / f"{os.getpid()}-kernel-{SUITE}"
         try:
-            _unpack(suite, unfinished)
+            _unpack(unfinished)
             unfinished.rename(folder)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -78,14 +79,14 @@ def fetch_kernel(suite: str = "bookworm") -> Kernel:
     return kernel
 
 
-def _unpack(suite: str, into: Path) -> None:
+def _unpack(into: Path) -> None:
     """Fetch and unpack kernel, headers, the camera's source, and for this host's processor what compiles against headers."""
     state = into / "apt"
-    arm = _apt(state / "arm64", suite, "arm64")
+    arm = _apt(state / "arm64", "arm64")
     _out(["apt-get", "update"], APT_CONFIG=arm)
     image = re.search(r"Depends: (linux-image-\S+)", _out(["apt-cache", "depends", "linux-image-arm64"], APT_CONFIG=arm))
     if image is None:
-        raise HostError(f"{suite} has no linux-image-arm64")
+        raise HostError(f"{SUITE} has no linux-image-arm64")
     release = image[1].removeprefix("linux-image-")
     version = re.match(r"\d+\.\d+", release)
     assert version is not None
@@ -95,7 +96,7 @@ def _unpack(suite: str, into: Path) -> None:
               "busybox-static"]
     _out(["apt-get", "download", *wanted], cwd=packages, APT_CONFIG=arm)
     host = _out(["dpkg", "--print-architecture"]).strip()
-    own = _apt(state / host, suite, host)
+    own = _apt(state / host, host)
     _out(["apt-get", "update"], APT_CONFIG=own)
     _out(["apt-get", "download", f"linux-kbuild-{version[0]}"], cwd=packages, APT_CONFIG=own)
     for package in sorted(packages.iterdir()):
@@ -104,12 +105,12 @@ def _unpack(suite: str, into: Path) -> None:
     shutil.rmtree(state)
 
 
-def _apt(state: Path, suite: str, architecture: str) -> str:
+def _apt(state: Path, architecture: str) -> str:
     """An apt state of its own; the path of its configuration."""
     for folder in ("etc/apt.conf.d", "etc/preferences.d", "etc/trusted.gpg.d", "lists/partial", "cache/archives/partial"):
         (state / folder).mkdir(parents=True)
     (state / "status").touch()
-    (state / "etc" / "sources.list").write_text(f"deb [signed-by={KEYRING}] {MIRROR} {suite} main\n")
+    (state / "etc" / "sources.list").write_text(f"deb [signed-by={KEYRING}] {MIRROR} {SUITE} main\n")
     config = state / "apt.conf"
     config.write_text(f'APT::Architecture "{architecture}";\nAPT::Architectures {{ "{architecture}"; }};\nDir::Etc "{state}/etc/";\n'
                       f'Dir::State "{state}/";\nDir::State::status "{state}/status";\nDir::Cache "{state}/cache/";\n'

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tests.device.machine.emulator import Machine
 from tests.device.machine.history import History, read_console, unwritten
@@ -19,12 +20,11 @@ from tests.device.roots import HostError
 
 PIN = 17
 SETTINGS = "/etc/pawlatch/door.toml"
-INSTALL = f"/opt/pawlatch/bin/pawlatch service install --config {SETTINGS} && systemctl daemon-reload && systemctl restart --no-block pawlatch"
+PAWLATCH = "/opt/pawlatch/bin/pawlatch"
+INSTALL = f"{PAWLATCH} service install --config {SETTINGS} && systemctl daemon-reload && systemctl restart --no-block pawlatch"
 SLOW = {"virt": 1.5, "raspi3b": 3.0}  # how much longer everything may take there
 SECRET = "s3cret-of-the-owner"
 Outcome = tuple[bool, str]
-_UNLOCKS = ("/opt/pawlatch/bin/python -c 'import json, sqlite3; print(json.dumps([row[0] for row in sqlite3.connect("
-            "\"/var/lib/pawlatch/journal.sqlite3\").execute(\"SELECT unix_s FROM unlocking\")]))'")
 
 
 class Trials:
@@ -34,7 +34,9 @@ class Trials:
         self._kernel, self._disk, self._folder, self._kind, self._say = kernel, disk, folder, kind, say
         self.checks: list[Check] = []
         self._boots = 0
-        self._rises: list[float] = []  # of the lives that are over
+        self._rises: list[float] = []  # of the last life; a board without a clock begins each at the same hour, so lives are told apart by row
+        self._counted = self._missing = 0  # unlocks in the journal, and rises without one, up to its end
+        self._risen = 0  # rises in all lives that are over
 
     def all(self) -> list[Check]:
         """Everything, in an order in which each trial leaves the door as the next one needs it."""
@@ -51,6 +53,7 @@ class Trials:
             self._check("SIGKILL while open and settings that are no TOML: the line falls, no restart raises it",
                         lambda: self.broken_settings(machine, "sed -i 1s/.*/[[[/"))
             self._check("the disk is full: nothing opens that is not written down", lambda: self.disk_full(machine))
+            self._check("the page unlocks, and a newer model takes over, within the unit's bounds", lambda: self.page(machine))
             self._check("`systemd-analyze security`", lambda: self.security(machine))
             self._check("no secret in the logs", lambda: self.secrets(machine))
             self._check("sabotage, a unit without ExecStopPost and ExecStartPre: the trial of SIGKILL goes red",
@@ -77,12 +80,12 @@ class Trials:
                 f"{early} without a picture, {self.shown(machine, 'ActiveState')} with it; the line moved {len(history.moves)} times")
 
     def stranger(self, machine: Machine) -> Outcome:
-        before = self.history(machine)
+        before, events = self.history(machine), self.events(machine)
         self.cast(machine, "other")
         threading.Event().wait(15 * SLOW[self._kind])
         self.cast(machine, "nobody")
-        seen = self._until(machine, lambda: '"other"' in self.events(machine), 60)
-        return seen and self.history(machine).moves == before.moves, f"events: {self.events(machine)}"
+        seen = self._until(machine, lambda: self.events(machine) != events, 60)
+        return seen and self.history(machine).moves == before.moves, f"visits written down: {', '.join(self.events(machine))}"
 
     def own(self, machine: Machine) -> Outcome:
         opened = self.open(machine)
@@ -142,6 +145,29 @@ class Trials:
         return (not missing and back and opened,
                 f"{left} KB left: {status}; {len(missing)} rises not written; with room again it opens")
 
+    def page(self, machine: Machine) -> Outcome:
+        """What the owner's browser asks for: it opens once, and the model that is published (the same, in float32) decides from then on."""
+        machine.run(f"cp -p {SETTINGS} /root/door.toml; printf '[web]\\nport = 8090\\n[update]\\nurl = \"/opt/newer\"\\ncheck_s = 0\\n' >> {SETTINGS}; "
+                    f"chown -R pawlatch /opt/model; {INSTALL}")
+        self.cast(machine, "nobody")
+        served = self._until(machine, lambda: "the page: http" in machine.run("journalctl -b -u pawlatch --no-pager"), 90)
+        ready = served and self._until(machine, lambda: self.shown(machine, "StatusText") == "locked", 120)
+        token = machine.run(f"runuser -u pawlatch -- {PAWLATCH} web token --config {SETTINGS}").strip()
+        owner = f"/opt/pawlatch/bin/python /opt/stage/owner.py 8090 {token}"
+        rises, pid = len(self.history(machine).rises_unix_s()), self.shown(machine, "MainPID")
+        machine.run(f"{owner} unlock")
+        opened = self._until(machine, lambda: len(self.history(machine).rises_unix_s()) > rises, 30)
+        named = "the page (session" in self._rows(machine, "SELECT verdict FROM unlocking ORDER BY rowid")[-1]
+        shut = self._until(machine, lambda: not self.history(machine).is_high, 60)
+        told = machine.run(f"{owner} install", timeout_s=900)
+        said = re.search(r"Decides (.*?) Its file .* Published (.*?) Storage", told)
+        again, _ = self.own(machine)
+        same = self.shown(machine, "MainPID") == pid
+        machine.run(f"cp -p /root/door.toml {SETTINGS}; {INSTALL}")
+        back = self._until(machine, lambda: self.shown(machine, "StatusText") == "locked", 120)
+        return (ready and opened and named and shut and said is not None and "is installed" in said[2] and "float32" in said[1] and again and same
+                and back, f"opened for the page, journal names it; {said[2] if said else told[-300:]}; decides now: {said[1] if said else '?'}")
+
     def security(self, machine: Machine) -> Outcome:
         said = machine.run("systemd-analyze security --no-pager pawlatch", check=False)
         found = re.search(r"Overall exposure level for pawlatch.service: (\d+\.\d+) (\w+)", said)
@@ -183,17 +209,23 @@ class Trials:
         machine.run("systemctl start stage-camera")
         ready = self._until(machine, lambda: self.shown(machine, "ActiveState") == "active", 300)
         threading.Event().wait(5)
-        missing = unwritten(self._rises, self.unlocks(machine))
-        moved = len(self.history(machine).moves)
-        return (ready and not missing and moved == 0,
-                f"the line moved {moved} times before the first verdict; {len(self._rises)} rises before, {len(missing)} not in the journal")
+        moved, missing = len(self.history(machine).moves), self.unwritten(self._rises, self.unlocks(machine))
+        return (ready and missing == 0 and moved == 0,
+                f"the line moved {moved} times before the first verdict; {len(self._rises)} rises in the life before, {missing} not in the journal")
 
     def all_written(self, machine: Machine) -> Outcome:
-        rises, unlocks = self._rises + self.history(machine).rises_unix_s(), self.unlocks(machine)
-        missing = unwritten(rises, unlocks)
+        rises, unlocks = self.history(machine).rises_unix_s(), self.unlocks(machine)
+        self.unwritten(rises, unlocks)
         whole = machine.run("/opt/pawlatch/bin/python -c 'import sqlite3; print(sqlite3.connect(\"/var/lib/pawlatch/journal.sqlite3\")"
                             ".execute(\"PRAGMA integrity_check\").fetchone()[0])'").strip()
-        return not missing and whole == "ok", f"{len(rises)} rises, {len(unlocks)} unlocks written, {len(missing)} missing; integrity check: {whole}"
+        return (self._missing == 0 and whole == "ok",
+                f"{self._risen + len(rises)} rises, {len(unlocks)} unlocks written, {self._missing} missing; integrity check: {whole}")
+
+    def unwritten(self, rises: list[float], unlocks: list[float]) -> int:
+        """How many rises of one life the journal has not; the unlocks of lives before it were counted then."""
+        missing = len(unwritten(rises, unlocks[self._counted:]))
+        self._counted, self._missing = len(unlocks), self._missing + missing
+        return missing
 
     def open(self, machine: Machine) -> bool:
         """Let the right animal come; whether the line rises. It is left there."""
@@ -211,15 +243,19 @@ class Trials:
     def shown(self, machine: Machine, name: str) -> str:
         return machine.run(f"systemctl show pawlatch -P {name}").strip()
 
-    def events(self, machine: Machine) -> str:
-        return machine.run("/opt/pawlatch/bin/python -c 'import json, sqlite3; print(json.dumps([row[0] for row in sqlite3.connect("
-                           "\"/var/lib/pawlatch/journal.sqlite3\").execute(\"SELECT label FROM event\")]))'").strip()
+    def events(self, machine: Machine) -> list[str]:
+        return self._rows(machine, "SELECT label FROM event")
 
     def unlocks(self, machine: Machine) -> list[float]:
-        return [float(unix_s) for unix_s in json.loads(machine.run(_UNLOCKS))]
+        return self._rows(machine, "SELECT unix_s FROM unlocking ORDER BY rowid")
 
     def history(self, machine: Machine) -> History:
         return read_console(machine.pins_text(), pin=PIN)
+
+    def _rows(self, machine: Machine, query: str) -> list[Any]:
+        """The first column of what the journal answers."""
+        return list(json.loads(machine.run("/opt/pawlatch/bin/python -c 'import json, sqlite3; print(json.dumps([row[0] for row in sqlite3.connect("
+                                           f"\"/var/lib/pawlatch/journal.sqlite3\").execute(\"{query}\")]))'")))
 
     def last_move(self, machine: Machine) -> str:
         moves = self.history(machine).moves[-2:]
@@ -253,7 +289,8 @@ class Trials:
             machine.wait_until_up()
             self._say(f"boot {self._boots}: up after {time.monotonic() - began_s:.0f} s")
             yield machine
-        self._rises += self.history(machine).rises_unix_s()
+        self._rises = self.history(machine).rises_unix_s()
+        self._risen += len(self._rises)
 
     def _check(self, name: str, trial: Callable[[], Outcome]) -> None:
         began_s = time.monotonic()
