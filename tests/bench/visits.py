@@ -26,7 +26,10 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from itertools import repeat
+from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -131,7 +134,7 @@ def shortcomings(rows: dict[str, PolicyCount]) -> list[str]:
 # ------------------------------------------------------------------------------------------------------------ drawn scenes
 
 
-def drawn_model(work: Path, shared: Path | None) -> Classifier:
+def drawn_model(work: Path, shared: Path | None) -> Path:
     model = work / "model"
     if not (model / "edge").is_dir():
         photos = work / "photos"
@@ -140,7 +143,7 @@ def drawn_model(work: Path, shared: Path | None) -> Classifier:
         photos_of_the_porch(photos)
         pawlatch("train", photos, "-o", model, "--unlock", OWN, *weights(shared), "--overwrite", environment=home(shared))
         pawlatch("convert", "--int8", model)
-    return Classifier(model, threads=1)
+    return model
 
 
 def draw_photos(photos: Path) -> None:
@@ -171,16 +174,17 @@ def photos_of_the_porch(photos: Path) -> None:
             save(photos / LABELS[visit.who] / f"porch{k:02d}-{frame.index:04d}.jpg", frame.image_bgr[top:bottom, left:right])
 
 
-def scene_takes(classifier: Classifier, folder: Path, *, first: int, scenes: int) -> Takes:
-    takes = []
-    for k in range(scenes):
-        uri = f"scene:{VISITS}?seed={first + k}&light={LIGHTS[k % len(LIGHTS)]}"
-        visits = [TruthVisit(uri, visit.start_s, visit.end_s, LABELS[visit.who])
-                  for visit in Scene.parse(uri.removeprefix("scene:")).visits]
-        takes.append((uri, visits, kept(folder / f"{k:03d}.npz", classifier, uri)))
-        if sys.stderr.isatty():
-            print(f"\r{k + 1} of {scenes} scenes", end="", file=sys.stderr)
-    return classifier, takes
+def scene_takes(model: Path, folder: Path, *, first: int, scenes: int) -> Takes:
+    uris = [f"scene:{VISITS}?seed={first + k}&light={LIGHTS[k % len(LIGHTS)]}" for k in range(scenes)]
+    paths = [folder / f"{k:03d}.npz" for k in range(scenes)]
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as workers:
+        for done, _ in enumerate(workers.map(keep, repeat(model), paths, uris), 1):
+            if sys.stderr.isatty():
+                print(f"\r{done} of {scenes} scenes", end="", file=sys.stderr)
+    classifier = Classifier(model, threads=1)
+    return classifier, [(uri, [TruthVisit(uri, visit.start_s, visit.end_s, LABELS[visit.who])
+                               for visit in Scene.parse(uri.removeprefix("scene:")).visits],
+                         tuple(_read(np.load(path), classifier.card.labels))) for path, uri in zip(paths, uris, strict=True)]
 
 
 # -------------------------------------------------------------------------------------------------------------- real clips
@@ -213,16 +217,15 @@ def real_takes(work: Path, shared: Path) -> Takes:
 # ---------------------------------------------------------------------------------------------------------------- plumbing
 
 
-def kept(path: Path, classifier: Classifier, clip: str) -> tuple[Observation, ...]:
-    """A clip's predictions, from the disk where they are there."""
+def keep(model: Path, path: Path, clip: str) -> None:
+    """Write a clip's predictions to the disk, unless they are there."""
     if not path.is_file():
-        seen = classify_clip(classifier, clip).observations
+        seen = classify_clip(Classifier(model, threads=1), clip).observations
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez(path, time_s=[it.time_s for it in seen], scores=[it.prediction.scores for it in seen],
                  embedding=[it.prediction.embedding for it in seen], infrared=[it.infrared for it in seen],
                  stranger=[np.nan if it.prediction.stranger is None else it.prediction.stranger for it in seen],
                  is_stranger=[it.prediction.is_stranger for it in seen])
-    return tuple(_read(np.load(path), classifier.card.labels))
 
 
 def _read(columns: dict[str, np.ndarray], labels: tuple[str, ...]) -> Iterator[Observation]:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import cv2
+import numpy as np
 import pytest
+from tests.device.machine.guest.camera import Stage, yuyv
 from tests.device.machine.history import History, Move, read_console, unwritten
+from tests.device.machine.image import Cast
 from tests.device.machine.table import Check, table
+from tests.device.roots import HostError
 
 CONSOLE = """\
 [    0.812345] pins: all as from power-on
@@ -52,6 +57,34 @@ def test_a_console_without_pins_or_without_time_says_nothing():
 ])
 def test_a_rise_without_an_unlock_of_its_own_is_found(rises, unlocks, missing):
     assert unwritten(rises, unlocks) == missing
+
+
+def photos(folder, **of):
+    """Photos of one colour each: `photos(folder, own=[200, 100])` by their greys."""
+    for label, greys in of.items():
+        (folder / label).mkdir(parents=True)
+        for number, grey in enumerate(greys):
+            cv2.imwrite(str(folder / label / f"{number}.png"), np.full((90, 120, 3), grey, np.uint8))
+    return folder
+
+
+def test_who_may_enter_and_who_not_is_the_bundles_word(tiny_bundle, tmp_path):
+    photos(tmp_path / "photos" / "valid", own=[200, 100], other=[60], _empty=[120])
+    cast = Cast.read(tiny_bundle, tmp_path / "photos")
+    assert [path.parent.name for path in cast.own + cast.other] == ["own", "own", "other", "_empty"]
+    with pytest.raises(HostError, match="there are 0 of who may enter and 1 others"):
+        Cast.read(tiny_bundle, photos(tmp_path / "less", other=[60]))
+
+
+def test_the_next_photo_comes_with_each_visit(tmp_path):
+    stage = Stage(photos(tmp_path, own=[200, 60]))
+
+    def middle(who):
+        return int(np.median(stage.picture(who)[160:180, 100:160]))
+
+    assert [middle(who) for who in ("nobody", "own", "own", "nobody", "own", "other")] == [120, 200, 200, 120, 60, 40]
+    blue = np.frombuffer(yuyv(np.full((240, 320, 3), (255, 0, 0), np.uint8)), np.uint8)
+    assert len(blue) == 2 * 240 * 320 and (blue[::2] < 40).all() and (blue[1::4] > 200).all() and (blue[3::4] < 128).all()
 
 
 def test_the_table_says_what_does_not_hold():

@@ -23,11 +23,12 @@ from tests.device.machine.table import table
 from tests.device.machine.trial import SLOW, Trials
 from tests.device.roots import CACHE, SUITES, HostError
 
+from pawlatch.errors import PawlatchError
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="A whole machine under QEMU: systemd, camera, pin, faults, power cuts.")
-    parser.add_argument("--kind", choices=SLOW, default="virt", help="raspi3b: the chip's own pin, read from outside; slower, and not yet "
-                        "seen to its end: see docs/device.md (default: virt)")
+    parser.add_argument("--kind", choices=SLOW, default="virt", help="raspi3b: the chip's own pin, read from outside; slower (default: virt)")
     parser.add_argument("--model", metavar="BUNDLE,PHOTOS", help="what decides, and who comes: photos in a folder for each label (test/ or valid/ of "
                         "them, where there is one); default: the tests' own model and coloured squares")
     parser.add_argument("--suite", choices=SUITES, default="bookworm")
@@ -37,13 +38,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with tempfile.TemporaryDirectory(dir=_roomy()) as temporary:
             return _try(args, args.keep or Path(temporary) / "work")
-    except HostError as error:
+    except (HostError, PawlatchError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
 
 def _try(args: argparse.Namespace, work: Path) -> int:
-    cast = Cast.read(*map(Path, args.model.split(",", 1))) if args.model else Cast()
+    bundle, _, photos = (args.model or "").partition(",")
+    cast = Cast.read(Path(bundle), Path(photos)) if args.model else Cast()
     kernel = fetch_kernel()
     disk = build_disk(kernel, work, suite=args.suite, cast=cast)
     print(f"disk: {disk.packages}; {disk.model}", flush=True)

@@ -21,9 +21,8 @@ from pawlatch.card import read_card
 TREE = Path(__file__).parents[3]
 GUEST = Path(__file__).with_name("guest")
 TINY = TREE / "tests" / "fixtures" / "tiny"
-# The index has no lgpio for Python 3.13: there it is Debian's.
-PINS = {"bookworm": ("gpiozero", "lgpio"), "trixie": ("gpiozero",)}
-PACKAGES = {suite: ("dbus", "kmod", "systemd", "systemd-sysv", "udev", *(() if "lgpio" in pins else ("python3-lgpio",))) for suite, pins in PINS.items()}
+PACKAGES = ("dbus", "kmod", "systemd", "systemd-sysv", "udev")
+COMPILERS = ("gcc", "libc6-dev", "python3-dev", "swig")  # for lgpio, of which the index has no wheel, nor Debian a package, for Python 3.13
 # One for each glibc that the wheels are built for; pip takes no other than those that are named.
 PLATFORMS = [f"--platform={tag}_aarch64" for tag in ("manylinux_2_34", "manylinux_2_31", "manylinux_2_28", "manylinux_2_27",
                                                      "manylinux_2_17", "manylinux2014")]
@@ -121,18 +120,23 @@ def _wheel(into: Path) -> Path:
 
 def _with_dependencies(wheel: Path, suite: str, root: Path) -> Path:
     """A root with an environment that holds all that the wheel with its extras pi and web needs; made once for each list of these."""
+    has_wheel = suite == "bookworm"
+    packages = PACKAGES if has_wheel else (*PACKAGES, *COMPILERS)
     wanted = (TREE / "pyproject.toml").read_text().partition("[project.scripts]")[0]
-    tarball = CACHE / f"machine-{suite}-{hashlib.sha256((wanted + str(PACKAGES)).encode()).hexdigest()[:8]}.tar"
+    tarball = CACHE / f"machine-{suite}-{hashlib.sha256((wanted + str(packages)).encode()).hexdigest()[:8]}.tar"
     if tarball.is_file():
         root.mkdir()
         run_apart(["tar", "-C", str(root), "--numeric-owner", "-xf", str(tarball)])
         return root
-    build_root(suite, include=PACKAGES[suite], into=root)
+    build_root(suite, include=packages, into=root)
     wheels = root / "wheels"
     _pip("download", "--only-binary=:all:", *PLATFORMS, "--implementation=cp", f"--python-version={SUITES[suite]}", "-d", str(wheels),
-         f"{wheel}[web]", *PINS[suite])  # not [pi], of which pip would ask what this desktop's Python needs
-    run_inside(root, ["python3", "-m", "venv", "--system-site-packages", "/opt/pawlatch"])
-    run_inside(root, ["/opt/pawlatch/bin/pip", "install", "-q", "--no-index", "--find-links", "/wheels", "pawlatch[pi,web]"])
+         f"{wheel}[web]", "gpiozero", *(["lgpio"] if has_wheel else ["setuptools", "wheel"]))  # [pi] would be that of this desktop's Python
+    if not has_wheel:
+        _pip("download", "--no-deps", "--no-binary=lgpio", "-d", str(wheels), "lgpio>=0.2.2")
+    run_inside(root, ["python3", "-m", "venv", "/opt/pawlatch"])
+    run_inside(root, ["/opt/pawlatch/bin/pip", "install", "-q", "--no-index", "--find-links", "/wheels", "pawlatch[pi,web]", "lgpio"],
+               environment={"PYPI": "1"})  # so that lgpio is built with its library in it
     shutil.rmtree(wheels)
     unfinished = tarball.with_name(f"{os.getpid()}-{tarball.name}")
     run_apart(["tar", "-C", str(root), "--numeric-owner", "--exclude=./dev/*", "--exclude=./proc/*", "--exclude=./run/*", "-cf",
