@@ -60,11 +60,15 @@ class Count:
 
 @dataclass(frozen=True)
 class Trial:
-    """Both models on the same visits. `without` had no pictures; `unreadable` are events whose file is damaged."""
+    """Both models on the same visits. `without` had no pictures; `unreadable` are events whose file is damaged.
+
+    `newcomers` are labels that the new model alone opens for.
+    """
 
     rows: tuple[Row, ...]
     without: int
     unreadable: tuple[int, ...]
+    newcomers: tuple[str, ...] = ()
 
     @property
     def differences(self) -> tuple[Row, ...]:
@@ -89,7 +93,7 @@ class Trial:
     @property
     def harms(self) -> dict[int, str]:
         """What makes the new model worse, by event: strangers let in, own visits locked out, and, while too few are labelled,
-        unlabelled visits for which it opens and the old one does not."""
+        unlabelled visits that it decides otherwise."""
         found = {}
         for row in self.differences:
             opens = _opens(row.new)
@@ -97,8 +101,8 @@ class Trial:
                 found[row.event] = "lets in"
             elif row.who == "own" and not opens:
                 found[row.event] = "locks out"
-            elif row.who == "unknown" and opens and not self.is_labelled:
-                found[row.event] = "opens for whom?"
+            elif row.who == "unknown" and not self.is_labelled:
+                found[row.event] = "opens for whom?" if opens else "shut to whom?"
         return found
 
     @property
@@ -124,7 +128,9 @@ class Trial:
         if not self.is_labelled:
             told.append(f"{self.old.own} own and {self.old.strangers} strangers' visits are labelled, {OWN_VISITS} and "
                         f"{STRANGER_VISITS} are needed (pawlatch events --label NAME EVENT ...); until then every unlabelled "
-                        "visit for which it newly opens counts against it")
+                        "visit that it decides otherwise counts against it")
+        if self.newcomers:
+            told.append(f"the new model may open for {', '.join(self.newcomers)} too, for whom the old one does not")
         if self.without:
             told.append(f"{self.without} visits have no pictures and were not judged")
         if self.unreadable:
@@ -145,6 +151,7 @@ _HARMS = {
     "lets in": "let in of those that should stay out",
     "locks out": "locked out of those that may pass",
     "opens for whom?": "opened for whom nobody has labelled",
+    "shut to whom?": "kept shut to whom nobody has labelled",
 }
 
 
@@ -172,7 +179,9 @@ def hold_trial(journal: JournalReader, old: Classifier, new: Classifier, options
         if took:
             rows.append(Row(event.id, event.started, event.truth, _who(event, old.card.unlock), took, was, now))
     rows.sort(key=lambda row: row.event)
-    return Trial(tuple(rows), len(events) - len(rows) - len(unreadable) - max(0, len(kept) - visits), tuple(unreadable))
+    without = len(events) - len(rows) - len(unreadable) - max(0, len(kept) - visits)
+    newcomers = tuple(label for label in new.card.unlock if label not in old.card.unlock)
+    return Trial(tuple(rows), without, tuple(unreadable), newcomers)
 
 
 def trial_lines(trial: Trial, old: str, new: str) -> list[str]:
