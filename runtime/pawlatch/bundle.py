@@ -28,7 +28,7 @@ ORIGIN_NAME = "origin.json"
 _TOLD_OF_IT = ("parity.json", "parity.html", SIGNATURE_NAME)  # beside a card, of that card alone
 _OURS = re.compile(r"[a-z0-9_]+-[0-9a-f]{8}\.(tflite|onnx)")
 # what a run that was killed may leave
-_LEFTOVER = re.compile(r"\..+\.\d+\.part|(parity\.json|parity\.html|pawlatch\.previous\.json)\.new")
+_LEFTOVER = re.compile(r"\..+\.\d+\.part|(parity\.json|parity\.html|pawlatch\.previous\.json|pawlatch\.json\.sig)\.new")
 _log = logging.getLogger(__name__)
 
 
@@ -58,12 +58,13 @@ def installed(folder: Path) -> tuple[Path, str]:
 
 
 def files_of(bundle: Path, card: ModelCard) -> list[str]:
-    """All that a card vouches for, as names from the bundle on; the list of the self-test must be there.
+    """All that a card vouches for, each once, as names from the bundle on; the list of the self-test must be there.
 
     Raises:
         ModelCardError: it is not.
     """
-    return [*(entry.name for entry in card.files.values()), *selftest_names(bundle, card.parity.get(SELFTEST))]
+    named = (*(entry.name for entry in card.files.values()), *selftest_names(bundle, card.parity.get(SELFTEST)))
+    return list(dict.fromkeys(named))  # the same photo may be there twice, under two labels
 
 
 @contextmanager
@@ -103,6 +104,9 @@ def adopt(bundle: Path, staged: Path, card: bytes, *, signature: bytes | None = 
     waiting = bundle / f"{PREVIOUS_NAME}.new"
     if before not in (None, card):
         write_atomic(waiting, before or b"")
+    signed = bundle / f"{SIGNATURE_NAME}.new"
+    if signature is not None:
+        write_atomic(signed, signature)
     for folder in (bundle / SELFTEST, bundle):
         sync_folder(folder)  # the names, before the card that speaks of them
     write_atomic(bundle / CARD_NAME, card)
@@ -111,28 +115,38 @@ def adopt(bundle: Path, staged: Path, card: bytes, *, signature: bytes | None = 
         waiting.replace(bundle / PREVIOUS_NAME)
     _forget_reports(bundle)
     if signature is not None:
-        write_atomic(bundle / SIGNATURE_NAME, signature)
+        signed.replace(bundle / SIGNATURE_NAME)
     sweep(bundle)
+
+
+def previous_card(bundle: Path) -> tuple[ModelCard, bytes]:
+    """The previous card, and its bytes; all that it names is whole.
+
+    Raises:
+        ModelCardError: no bundle, no previous card, or a file of it, or its self-test, that is no longer whole.
+    """
+    read_card(bundle)
+    _end_what_was_begun(bundle)
+    if not (bundle / PREVIOUS_NAME).is_file():
+        raise ModelCardError(f"{bundle} keeps no {PREVIOUS_NAME}: no bundle was promoted over another; convert again")
+    data = (bundle / PREVIOUS_NAME).read_bytes()
+    previous = parse_card(data, name=str(bundle / PREVIOUS_NAME))
+    for variant in previous.files:
+        verified_file(bundle, previous, variant)
+    require_selftest(bundle, previous)
+    return previous, data
 
 
 def roll_back(bundle: Path) -> ModelCard:
     """Make the previous card the bundle's again; the one that was there becomes the previous one, so that this undoes itself.
 
     Raises:
-        ModelCardError: no bundle, no previous card, or a file of it, or its self-test, that is no longer whole.
+        ModelCardError: as `previous_card`.
         OutputError: the disk refuses; then the bundle is as it was.
     """
-    read_card(bundle)
-    _end_what_was_begun(bundle)
-    if not (bundle / PREVIOUS_NAME).is_file():
-        raise ModelCardError(f"{bundle} keeps no {PREVIOUS_NAME}: no bundle was promoted over another; convert again")
-    now, then = ((bundle / name).read_bytes() for name in (CARD_NAME, PREVIOUS_NAME))
-    previous = parse_card(then, name=str(bundle / PREVIOUS_NAME))
-    for variant in previous.files:
-        verified_file(bundle, previous, variant)
-    require_selftest(bundle, previous)
+    previous, then = previous_card(bundle)
     waiting = bundle / f"{PREVIOUS_NAME}.new"
-    write_atomic(waiting, now)
+    write_atomic(waiting, (bundle / CARD_NAME).read_bytes())
     write_atomic(bundle / CARD_NAME, then)
     waiting.replace(bundle / PREVIOUS_NAME)
     _forget_reports(bundle)

@@ -10,8 +10,18 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from pawlatch.bundle import Origin, adopt, locked, require_selftest, selftest_names, version_of
-from pawlatch.card import CARD_NAME, ModelCard, parse_card
+from pawlatch.bundle import (
+    Origin,
+    adopt,
+    files_of,
+    locked,
+    previous_card,
+    require_selftest,
+    roll_back,
+    selftest_names,
+    version_of,
+)
+from pawlatch.card import CARD_NAME, ModelCard, parse_card, read_card
 from pawlatch.classify import Classifier
 from pawlatch.config import Config
 from pawlatch.decide import policy_from_card
@@ -24,7 +34,7 @@ from pawlatch.selftest import FOLDER as SELFTEST
 from pawlatch.selftest import SelfTestReport, name_of, selftest
 from pawlatch.signature import LONGEST, SIGNATURE_NAME, require_signature
 
-CARD_LIMIT = 16 << 20  # bytes; statistics of strangers are the most of it
+CARD_LIMIT = 4 << 20  # bytes; statistics of strangers are the most of it. A door that looks reads it, so no more than that
 LIST_LIMIT, PHOTO_LIMIT, PHOTOS = 1 << 20, 32 << 20, 32  # of the self-test
 NAMED = 8  # digits of its SHA-256 at least in a file's name: two contents never share one
 BUNDLE_LIMIT = 2 << 30
@@ -104,7 +114,10 @@ def arrive(offer: Offer, bundle: Path, config: Config) -> Iterator[Arrival]:
     with locked(bundle):
         try:
             _stage(offer, staged, bundle)
-            yield _tested(offer, staged, config)
+            classifier, report = _tested(staged, offer.version, config)
+            if not report.photos:  # a card may say anything of its model then, and the door would end at the first frame
+                raise UpdateError(f"{offer.version} brings no self-test, so nobody knows what it does here; convert again")
+            yield Arrival(offer, staged, classifier, report)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
             if is_new and not (bundle / CARD_NAME).exists():
@@ -124,6 +137,30 @@ def take_over(arrival: Arrival, bundle: Path, *, place: str | None = None) -> No
     adopt(bundle, arrival.staged, offer.data, signature=offer.signature,
           origin=Origin(place or offer.source.place, datetime.now().astimezone().isoformat(timespec="seconds"), key))
     _log.info("%s now holds %s from %s", bundle, offer.version, offer.source.place)
+
+
+def take_back(bundle: Path, config: Config) -> SelfTestReport:
+    """Make the previous model the bundle's again, once it is found good here and now; twice is once more the new one.
+
+    Raises:
+        UpdateError, ModelCardError, EngineError, ConfigError: there is none, or it fails its self-test or does not go with
+            the settings; then the bundle is as it was.
+        OutputError: the disk refuses, or another update is at work.
+    """
+    staged = bundle / STAGING
+    with locked(bundle):
+        card, data = previous_card(bundle)
+        try:
+            shutil.rmtree(staged, ignore_errors=True)
+            (staged / SELFTEST).mkdir(parents=True)
+            for name in files_of(bundle, card):
+                (staged / name).symlink_to((bundle / name).absolute())
+            write_atomic(staged / CARD_NAME, data)
+            _, report = _tested(staged, version_of(data), config)
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+        roll_back(bundle)
+    return report
 
 
 def model_options(config: Config, bundle: Path) -> ModelOptions:
@@ -170,9 +207,10 @@ def _fetch(offer: Offer, staged: Path, bundle: Path) -> None:
     write_atomic(staged / CARD_NAME, offer.data)
 
 
-def _tested(offer: Offer, staged: Path, config: Config) -> Arrival:
+def _tested(staged: Path, version: str, config: Config) -> tuple[Classifier, SelfTestReport]:
+    """A bundle as the door would open it, which has passed its self-test and goes with the settings."""
     try:
-        require_selftest(staged, offer.card)
+        require_selftest(staged, read_card(staged))
         classifier = open_model(model_options(config, staged))
         report = selftest(classifier)
         check_labels(config.door.labels, classifier.card.labels)
@@ -180,7 +218,7 @@ def _tested(offer: Offer, staged: Path, config: Config) -> Arrival:
     except PawlatchError:
         raise
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:  # of numbers that are none
-        raise UpdateError(f"{offer.version} has no usable card or self-test: {type(error).__name__}: {error}") from error
+        raise UpdateError(f"{version} has no usable card or self-test: {type(error).__name__}: {error}") from error
     if not report.ok:
-        raise UpdateError(f"{offer.version} is not taken: {report}")
-    return Arrival(offer, staged, classifier, report)
+        raise UpdateError(f"{version} is not taken: {report}")
+    return classifier, report

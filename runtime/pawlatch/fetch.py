@@ -41,7 +41,10 @@ class Source:
     def __init__(self, place: str, *, allows_plain: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._until_s = clock, clock() + LONGEST_S
         self._folder: Path | None = None
-        parts = urlsplit(place)
+        try:
+            parts = urlsplit(place)
+        except ValueError as error:
+            raise UpdateError(f"a bundle comes from https://… or a folder; what was named is no address: {error}") from error
         if parts.scheme == "file" and parts.netloc in ("", "localhost"):
             self._folder = Path(unquote(parts.path))
         elif "://" not in place:
@@ -113,7 +116,7 @@ class Source:
                     raise UpdateError(f"{name} from {self.place} stopped after {told} of {announced} bytes; try again")
         except UpdateError:
             raise
-        except (OSError, ValueError, HTTPException) as error:
+        except (OSError, ValueError, OverflowError, HTTPException) as error:  # overflow: of a port
             raise UpdateError(f"cannot fetch {name} from {self.place}: {_reason(error)}") from error
 
     def _opened(self, name: str) -> IO[bytes]:

@@ -16,12 +16,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from pawlatch.bundle import files_of
+from pawlatch.bundle import files_of, require_selftest
 from pawlatch.card import CARD_NAME, read_bundle, verified_file
 from pawlatch.errors import UpdateError
 from pawlatch.signature import SIGNATURE_NAME
 
-_HOST = re.compile(r"(?:[\w.-]+@)?(?:[\w][\w.-]*|\[[0-9a-fA-F:]+\])")
+_TO = re.compile(r"((?:[\w.-]+@)?(?:\w[\w.-]*|\[[0-9a-fA-F:]+\]))(?::(.*))?")  # HOST and BUNDLE
 _MADE = re.compile(r"/[\w./-]*/pawlatch-push\.\w+")
 _SSH_FAILED = 255  # of ssh itself; what else it gives is the other side's
 
@@ -33,13 +33,13 @@ def push(folder: Path, to: str, *, program: Sequence[str] = ("pawlatch",), argum
         ModelCardError: the bundle is not whole.
         UpdateError: the device cannot be reached, or has no pawlatch.
     """
-    host, _, into = to.partition("]:") if to.startswith("[") else to.partition(":")
-    host = f"{host}]" if to.startswith("[") and not host.endswith("]") else host
-    if not _HOST.fullmatch(host):
+    if not (named := _TO.fullmatch(to)):
         raise UpdateError(f"a device is named as pi, pi@door.local or pi:/var/lib/pawlatch/model/edge, got {to!r}")
+    host, into = named[1], named[2]
     bundle, card = read_bundle(folder)
     for variant in card.files:
         verified_file(bundle, card, variant)
+    require_selftest(bundle, card)
     names = [CARD_NAME, *files_of(bundle, card), *([SIGNATURE_NAME] if (bundle / SIGNATURE_NAME).is_file() else [])]
     made = _over_there(host, ["mktemp", "-d", "/tmp/pawlatch-push.XXXXXXXX"]).strip()
     if not _MADE.fullmatch(made):

@@ -163,7 +163,7 @@ LIES: dict[str, tuple[str, Callable[[bytes], Answer], str]] = {
     "shorter than the card says": (".onnx", lambda data: lambda handler: send(handler, data[:700]), "has 700 bytes, its card says"),
     "longer than the card says": (".onnx", lambda data: lambda handler: send(handler, data + b"x"), "are expected"),
     "endless, and does not say so": (".onnx", lambda data: lambda handler: send(handler, data * 1000, length=-1), "does not end after"),
-    "a card without end": (CARD_NAME, lambda data: lambda handler: send(handler, b"[" * (1 << 25), length=-1), "does not end after"),
+    "a card without end": (CARD_NAME, lambda data: lambda handler: send(handler, b"[" * (5 << 20), length=-1), "does not end after"),
     "a card that is too deep": (CARD_NAME, lambda data: lambda handler: send(handler, b"[" * 1_000_000), "is not a usable card"),
     "half a card": (CARD_NAME, lambda data: lambda handler: send(handler, data[:700]), "is not a usable card"),
     "a damaged photo": (".jpg", lambda data: lambda handler: send(handler, flipped(data)), "a photo of the self-test, is missing or damaged"),

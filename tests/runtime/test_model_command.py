@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,10 +18,12 @@ from pawlatch import cli
 from pawlatch.bundle import PREVIOUS_NAME, installed, locked
 from pawlatch.card import CARD_NAME, read_card, verified_file
 from pawlatch.classify import Classifier
+from pawlatch.errors import OutputError
+from pawlatch.files import sha256, write_atomic
 from pawlatch.records import JournalReader
 from pawlatch.rejudge import Judged
 from pawlatch.schema import write_truth
-from pawlatch.selftest import selftest
+from pawlatch.selftest import FOLDER, name_of, selftest
 from pawlatch.signature import SIGNATURE_NAME
 from pawlatch.swap import ModelSlot
 from pawlatch.trial import Row, Trial
@@ -180,7 +183,21 @@ def test_a_model_that_locks_the_own_animal_out_does_not_take_over(capsys, publis
 
 def test_a_model_that_opens_for_whom_nobody_labelled_does_not_take_over(capsys, published, old, journal):
     out = model(capsys, "pull", published("new", **SWAPPED), "--into", old, "--journal", journal, status=1)
-    assert "worse: 1 opened for whom nobody has labelled" in out  # event 1, now shut, is only a difference
+    assert "worse: 1 opened for whom nobody has labelled, 1 kept shut to whom nobody has labelled" in out
+
+
+@pytest.mark.parametrize("changes", [SHY, {"unlock": []}], ids=["opens for nobody", "may open for nobody"])
+def test_a_model_that_opens_no_more_does_not_take_over_where_nothing_is_labelled(capsys, published, old, journal, changes):
+    out = model(capsys, "pull", published("new", **changes), "--into", old, "--journal", journal, status=1)
+    assert "worse: 1 kept shut to whom nobody has labelled" in out
+
+
+def test_whom_the_new_model_alone_may_open_for_is_told(capsys, published, old, journal):
+    new = published("new", unlock=["own", "other"])
+    told = json.loads(model(capsys, "compare", old, new, "--journal", journal, "--json", status=1))
+    assert "the new model may open for other too, for whom the old one does not" in told["doubts"]
+    assert not any("may open for" in doubt for doubt in json.loads(
+        model(capsys, "compare", new, old, "--journal", journal, "--json", status=1))["doubts"])
 
 
 def test_a_model_that_decides_alike_takes_over(capsys, published, old, journal):
@@ -201,6 +218,29 @@ def test_by_hand_beside_a_service_it_is_the_services_journal_that_counts(capsys,
     settings.write_text(f'[model]\nbundle = "{old}"\n')
     monkeypatch.setattr("pawlatch.journal_options.SERVICE_FOLDER", journal)
     assert "the new model is worse" in model(capsys, "pull", published("new", **SWAPPED), "--config", settings, status=1)
+
+
+def service_settings(folder: Path, bundle: Path, more: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What /etc/pawlatch/door.toml says on this machine."""
+    path = folder / "service.toml"
+    path.write_text(f'[model]\nbundle = "{bundle}"\n[journal]\nfolder = "{folder}/none"\n{more}')
+    monkeypatch.setattr("pawlatch.commands.model.SERVICE_CONFIG", path)
+
+
+def test_the_bundle_of_the_service_named_by_hand_has_the_services_key(capsys, signed, published, old, key, tmp_path, monkeypatch):
+    service_settings(tmp_path, old, f'[update]\nkey = "{key}.pub"\n', monkeypatch)
+    (tmp_path / "link").symlink_to(old)
+    for into in (old, tmp_path / "link"):
+        assert "must be signed by" in model(capsys, "pull", published("new" + into.name), "--into", into, status=2)
+    assert f"signed by {key}.pub" in model(capsys, "pull", signed, "--into", old)
+    assert ", not signed" in model(capsys, "pull", tmp_path / "newold", "--into", tmp_path / "elsewhere")  # none of the service's
+
+
+def test_compare_decides_as_the_service_does(capsys, published, old, journal, tmp_path, monkeypatch):
+    new = published("new", **SHY)
+    assert "worse" in model(capsys, "compare", old, new, "--journal", journal, status=1)
+    service_settings(tmp_path, old, "[decision]\nthreshold = 0.5\n", monkeypatch)
+    assert "0 are decided otherwise" in model(capsys, "compare", old, new, "--journal", journal)
 
 
 def test_compare_is_the_table_alone(capsys, published, old, journal):
@@ -246,6 +286,8 @@ def test_with_enough_labels_an_unlabelled_visit_is_only_a_difference():
     fewer = replace(trial, rows=trial.rows[1:])
     assert not fewer.is_labelled
     assert fewer.harms == {40: "opens for whom?"}
+    shut = replace(fewer, rows=(*fewer.rows[:-1], row(40, "unknown", old=True, new=False)))
+    assert shut.harms == {40: "shut to whom?"}
 
 
 @pytest.mark.parametrize("harm", [row(40, "stranger", old=False, new=True), row(40, "own", old=True, new=False)])
@@ -269,6 +311,36 @@ def test_rollback_undoes_a_pull_and_itself(capsys, published, old):
     assert version(old) == second
 
 
+def without_onnx(bundle: Path) -> Path:
+    card = json.loads((bundle / CARD_NAME).read_text())
+    del card["files"]["onnx_float32"]
+    write_card(bundle, files=card["files"])
+    return bundle
+
+
+def test_a_previous_one_that_no_longer_goes_here_stays_the_previous_one(capsys, published, old, tmp_path):
+    """Its door would stay locked from the next start on."""
+    settings = tmp_path / "door.toml"
+    settings.write_text(f'[model]\nbundle = "{without_onnx(old)}"\nvariant = "onnx_float32"\n')
+    model(capsys, "pull", published("new"), "--config", settings)
+    before = {path: path.read_bytes() for path in old.rglob("*") if path.is_file()}
+    assert "has no variant 'onnx_float32'" in model(capsys, "rollback", "--config", settings, status=2)
+    assert {path: path.read_bytes() for path in old.rglob("*") if path.is_file()} == before
+
+
+def test_a_previous_one_that_fails_its_self_test_now_stays_the_previous_one(capsys, published, old, monkeypatch):
+    model(capsys, "pull", published("new"), "--into", old)
+    monkeypatch.setattr("pawlatch.selftest.pixels_sha256", lambda fitted: "of another OpenCV")
+    assert "becomes other pixels here" in model(capsys, "rollback", "--into", old, status=2)
+    assert version(old).startswith("new ")
+
+
+def test_a_previous_card_that_cannot_be_read_is_told(capsys, old):
+    for text in ("rotten", "{}"):
+        (old / PREVIOUS_NAME).write_text(text)
+        assert f"{PREVIOUS_NAME} is not a usable card" in model(capsys, "status", "--into", old, status=2)
+
+
 def test_without_a_previous_one_there_is_no_way_back(capsys, old):
     assert "keeps no pawlatch.previous.json" in model(capsys, "rollback", "--into", old, status=2)
 
@@ -277,12 +349,7 @@ def test_a_third_model_sweeps_the_first_and_nothing_of_the_owner(capsys, publish
     (old / "notes.txt").write_text("mine")
     second, third = published("second"), published("third")
     for bundle in (second, third):
-        path = bundle / read_card(bundle).files["onnx_float32"].name
-        path.unlink()
-        card = json.loads((bundle / CARD_NAME).read_text())
-        del card["files"]["onnx_float32"]
-        (bundle / CARD_NAME).write_text(json.dumps(card))
-        model(capsys, "pull", bundle, "--into", old)
+        model(capsys, "pull", without_onnx(bundle), "--into", old)
     assert not list(old.glob("*.onnx"))
     assert (old / "notes.txt").read_text() == "mine"
     assert json.loads((old / PREVIOUS_NAME).read_text())["name"] == "second"
@@ -366,6 +433,10 @@ def test_a_running_slot_takes_what_was_pulled_and_what_was_rolled_back(capsys, p
     (("compare", "{}/old", "{}/nothing"), "expected a model folder"),
     (("compare", "{}/old", "{}/old", "--journal", "{}/nothing"), "there is no journal"),
     (("push", "{}/old", "-oProxyCommand=x"), "a device is named as"),
+    (("push", "{}/old", "pi x"), "a device is named as"),
+    (("push", "{}/old", "pi@[::1"), "a device is named as"),
+    (("pull", "https://[::1/edge", "--into", "{}/old"), "is no address"),
+    (("pull", "https://localhost:99999999999999999999/edge", "--into", "{}/old"), "cannot fetch pawlatch.json"),
 ])
 def test_bad_use_is_told(capsys, old, tmp_path, arguments, told, monkeypatch):
     monkeypatch.setattr("pawlatch.commands.model.SERVICE_CONFIG", tmp_path / "absent")
@@ -382,6 +453,45 @@ def test_a_trained_model_that_was_not_converted_is_no_place(capsys, published, t
     assert "names no converted file" in model(capsys, "pull", trained, "--into", tmp_path / "x", status=2)
     assert (trained / CARD_NAME).read_bytes() == before
     assert not (tmp_path / "x").exists()
+
+
+def write_answers(bundle: Path, change: Callable[[dict], object]) -> None:
+    """Other answers for the self-test, for which the card vouches."""
+    card = json.loads((bundle / CARD_NAME).read_text())
+    (answers,) = (bundle / FOLDER).glob("*.json")
+    expected = json.loads(answers.read_text())
+    change(expected)
+    answers.write_text(json.dumps(expected))
+    digest = sha256(answers)
+    answers.rename(answers.with_name(name_of(digest)))
+    write_card(bundle, parity=card["parity"] | {FOLDER: digest})
+
+
+def test_a_photo_that_stands_twice_in_the_self_test(capsys, published, old):
+    """As `convert` writes it where two held-out photos are the same file."""
+    def twice(expected: dict) -> None:
+        for each in (expected["photos"], *(answers["scores"] for answers in expected["variants"].values())):
+            each.append(each[0])
+
+    new = published("new")
+    write_answers(new, twice)
+    assert "passed: 4 photos" in model(capsys, "pull", new, "--into", old)
+    assert selftest(Classifier(old)).photos == 4
+
+
+def no_photos(expected: dict) -> None:
+    for each in (expected["photos"], *(answers["scores"] for answers in expected["variants"].values())):
+        each.clear()
+
+
+@pytest.mark.parametrize("strip", [lambda bundle: write_card(bundle, parity={}), lambda bundle: write_answers(bundle, no_photos)])
+def test_without_a_self_test_nothing_is_taken(capsys, published, old, strip):
+    """Its card may say whatever it likes of the outputs, and the door would end at the first frame."""
+    new = published("new", labels=["own", "other", "_empty", "more"])
+    strip(new)
+    before = (old / CARD_NAME).read_bytes()
+    assert "brings no self-test" in model(capsys, "pull", new, "--into", old, "--even-if-worse", status=2)
+    assert (old / CARD_NAME).read_bytes() == before
 
 
 def test_settings_that_the_new_model_does_not_know(capsys, published, old, tmp_path):
@@ -432,6 +542,25 @@ def test_a_disk_that_refuses_leaves_the_old_bundle(published, old):
     assert "cannot write" in done.stderr
     assert "Traceback" not in done.stderr
     assert {path: path.read_bytes() for path in old.rglob("*") if path.is_file()} == before
+
+
+def test_a_disk_that_is_full_at_the_signature_leaves_the_old_bundle(capsys, signed, old, key, monkeypatch):
+    def full(path: Path, data: bytes | str) -> None:
+        if path.name.startswith(SIGNATURE_NAME):
+            raise OutputError(f"cannot write {path}")
+        write_atomic(path, data)
+
+    monkeypatch.setattr("pawlatch.bundle.write_atomic", full)
+    assert "cannot write" in model(capsys, "pull", signed, "--into", old, "--key", f"{key}.pub", status=2)
+    assert version(old).startswith("old ")
+
+
+@pytest.mark.parametrize("program", ["'", " "])
+def test_a_program_that_is_none(capsys, old, program):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["model", "push", str(old), "pi", "--program", program])
+    assert ended.value.code == 2
+    assert "--program" in capsys.readouterr().err
 
 
 def test_a_place_that_cannot_be_made(capsys, published, old):

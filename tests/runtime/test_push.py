@@ -107,6 +107,8 @@ def test_a_device_without_pawlatch_and_one_that_is_not_there(capfd, device, publ
     assert staged() == before
     assert cli.main(["model", "push", str(new), "nobody.invalid"]) == 2
     assert "cannot reach nobody.invalid" in capfd.readouterr().err
+    assert cli.main(["model", "push", str(new), "nobody@[::1]:/somewhere"]) == 2
+    assert "cannot reach nobody@[::1]: " in capfd.readouterr().err
 
 
 def test_a_damaged_bundle_does_not_leave_this_machine(capfd, published):
@@ -114,3 +116,10 @@ def test_a_damaged_bundle_does_not_leave_this_machine(capfd, published):
     next(new.glob("*.onnx")).write_bytes(b"rotten")
     assert cli.main(["model", "push", str(new), "nobody.invalid"]) == 2
     assert "is not the file its card vouches for" in capfd.readouterr().err
+
+
+def test_a_bundle_without_a_photo_does_not_leave_this_machine(capfd, published):
+    new = published("new")
+    next((new / "selftest").glob("*.jpg")).unlink()
+    assert cli.main(["model", "push", str(new), "nobody.invalid"]) == 2
+    assert "a photo of the self-test, is missing" in capfd.readouterr().err

@@ -5,24 +5,24 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
-from pawlatch.bundle import PREVIOUS_NAME, installed, locked, origin_of, roll_back, version_of
-from pawlatch.card import CARD_NAME, read_bundle
+from pawlatch.bundle import PREVIOUS_NAME, installed, origin_of, version_of
+from pawlatch.card import CARD_NAME, parse_card, read_bundle
 from pawlatch.classify import Classifier
 from pawlatch.commands.arguments import whole
 from pawlatch.config import Config, read_config
-from pawlatch.delivery import Arrival, arrive, look, model_options, take_over
+from pawlatch.delivery import Arrival, arrive, look, model_options, take_back, take_over
 from pawlatch.errors import ConfigError, PawlatchError
 from pawlatch.journal_options import default_folder, own_folder
 from pawlatch.model import open_model
 from pawlatch.push import push
 from pawlatch.records import JournalReader
 from pawlatch.schema import DATABASE
-from pawlatch.selftest import selftest
 from pawlatch.signature import sign
 from pawlatch.trial import VISITS, Trial, hold_trial, trial_lines
 
@@ -30,7 +30,7 @@ SERVICE_CONFIG = Path("/etc/pawlatch/door.toml")
 
 
 def model(argv: list[str]) -> int:
-    """Bring, try, sign and take back models. Status 1: the new one is worse at this door, or fails its self-test."""
+    """Bring, try, sign and take back models. Status 1: the new one is worse at this door."""
     args = _parser().parse_args(argv)
     return int(args.act(args))
 
@@ -85,12 +85,11 @@ def _journal(config: Config) -> Path:
 
 
 def _compare(args: argparse.Namespace) -> int:
-    config = read_config(args.config) if args.config else Config()
+    settings = args.config or (SERVICE_CONFIG if SERVICE_CONFIG.is_file() else None)
+    config = read_config(settings) if settings else Config()
     old, new = (open_model(model_options(config, folder)) for folder in (args.old, args.new))
-    args.journal = args.journal or _journal(config)
-    trial = _held(args, config, old, new)
-    if trial is None:
-        return 0
+    with JournalReader(args.journal or _journal(config)) as journal:
+        trial = hold_trial(journal, old, new, config.decision, visits=args.visits, progress=_progress)
     names = [version_of((each.bundle / CARD_NAME).read_bytes()) for each in (old, new)]
     _say(args, *trial_lines(trial, *names))
     return _end(args, trial.to_json(), "", status=int(trial.is_worse))
@@ -98,7 +97,7 @@ def _compare(args: argparse.Namespace) -> int:
 
 def _push(args: argparse.Namespace) -> int:
     more = [*(["--even-if-worse"] if args.even_if_worse else []), *(["--config", args.config] if args.config else [])]
-    return push(args.bundle, args.to, program=shlex.split(args.program), arguments=more)
+    return push(args.bundle, args.to, program=args.program, arguments=more)
 
 
 def _sign(args: argparse.Namespace) -> int:
@@ -110,12 +109,9 @@ def _sign(args: argparse.Namespace) -> int:
 def _rollback(args: argparse.Namespace) -> int:
     config, bundle = _place(args)
     bundle, before = installed(bundle)
-    with locked(bundle):
-        roll_back(bundle)
-    now = installed(bundle)[1]
-    report = selftest(open_model(model_options(config, bundle)))
-    print(f"{bundle} holds {now} again, {before} is the previous one\n{report}")
-    return 0 if report.ok else 1
+    report = take_back(bundle, config)
+    print(f"{bundle} holds {installed(bundle)[1]} again, {before} is the previous one\n{report}")
+    return 0
 
 
 def _status(args: argparse.Namespace) -> int:
@@ -125,6 +121,7 @@ def _status(args: argparse.Namespace) -> int:
     for role, name in (("installed", CARD_NAME), ("previous", PREVIOUS_NAME)):
         if (bundle / name).is_file():
             data = (bundle / name).read_bytes()
+            parse_card(data, name=str(bundle / name))
             origin = origin_of(bundle, data)
             rows.append({"role": role, "version": version_of(data), "origin": origin and dataclasses.asdict(origin)})
     if args.json:
@@ -143,16 +140,26 @@ def _came(origin: dict[str, str] | None) -> str:
 
 
 def _place(args: argparse.Namespace) -> tuple[Config, Path]:
-    """The settings, and the bundle's folder; on a machine with a service its own where nothing is named."""
-    if args.config is None and args.into is None and SERVICE_CONFIG.is_file():
+    """The settings, and the bundle's folder; on a machine with a service its own where nothing, or its bundle, is named."""
+    if args.config is None and SERVICE_CONFIG.is_file() and (args.into is None or _is_services(args.into)):
         args.config = SERVICE_CONFIG
     if args.config is None and args.into is None:
         raise ConfigError("name the door's settings with --config door.toml, or the bundle's folder with --into model/edge")
     config = read_config(args.config) if args.config else Config()
-    folder = args.into or config.model.bundle
-    if (folder / CARD_NAME).is_file() or (folder / "edge" / CARD_NAME).is_file():
-        folder, _ = read_bundle(folder)
-    return config, folder
+    return config, _bundle_in(args.into or config.model.bundle)
+
+
+def _is_services(folder: Path) -> bool:
+    """Whether it is the service's bundle, whose key, rules and decision count then; who may not read them cannot write it."""
+    if not os.access(SERVICE_CONFIG, os.R_OK):
+        return False
+    return _bundle_in(folder).resolve() == _bundle_in(read_config(SERVICE_CONFIG).model.bundle).resolve()
+
+
+def _bundle_in(folder: Path) -> Path:
+    """Itself, or its `edge/`; as it is where no bundle is yet."""
+    is_there = (folder / CARD_NAME).is_file() or (folder / "edge" / CARD_NAME).is_file()
+    return read_bundle(folder)[0] if is_there else folder
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -185,8 +192,8 @@ def _parser() -> argparse.ArgumentParser:
     pushing.add_argument("bundle", type=Path, help="the folder model/edge (or model/)")
     pushing.add_argument("to", metavar="HOST[:BUNDLE]", help="as ssh names it, and the folder there (default: its settings')")
     pushing.add_argument("--config", metavar="door.toml", help="the settings there")
-    pushing.add_argument("--program", default="pawlatch", metavar="COMMAND",
-                         help='what to call there, as "sudo /opt/pawlatch/bin/pawlatch" (default %(default)s)')
+    pushing.add_argument("--program", type=_words, default=["pawlatch"], metavar="COMMAND",
+                         help='what to call there, as "sudo /opt/pawlatch/bin/pawlatch" (default: pawlatch)')
     pushing.set_defaults(act=_push)
     compare = actions.add_parser("compare", parents=[here, trying, told],
                                  help="what another model would decide otherwise; status 1: worse")
@@ -204,6 +211,17 @@ def _parser() -> argparse.ArgumentParser:
                            ).set_defaults(act=_status)
     parser.epilog = "".join(action.format_usage() for action in dict.fromkeys(actions.choices.values()))
     return parser
+
+
+def _words(text: str) -> list[str]:
+    """A command as a shell reads it."""
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"is no command ({error}): {text}") from error
+    if not words:
+        raise argparse.ArgumentTypeError("must name a command")
+    return words
 
 
 def _progress(done: int, of: int) -> None:
