@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -222,3 +223,15 @@ def test_else_is_for_locking_by_settings(arguments, capsys):
     with pytest.raises(SystemExit):
         latch([*arguments, "--else", "gpio:17"])
     assert "--else goes with lock --config" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("otherwise", [(), ("--else", "log")])
+def test_a_slip_in_the_sensors_keeps_no_latch_from_being_locked(moves, otherwise):
+    path, moved = moves
+    with Path(path).open("a") as file:
+        file.write('[door.sensors]\nreed_pin = "x"\n')
+    assert latch(["lock", "--config", path, *otherwise]) == 0
+    assert set(moved()) == {"lock"}
+    with pytest.raises(ConfigError, match="reed_pin must be a whole number"):
+        latch(["test", "--config", path, "--yes"])
+    assert "unlock" not in moved()

@@ -36,7 +36,7 @@ def latch(argv: list[str]) -> int:
     if args.otherwise is not None and (args.what != "lock" or args.config is None):
         parser.error("--else goes with lock --config")
     try:
-        options, sensors = _options(args.config, args.latch)
+        options = _options(args.config, args.latch)
     except PawlatchError as error:
         if args.otherwise is None:
             raise
@@ -51,18 +51,23 @@ def latch(argv: list[str]) -> int:
         return _state(options)
     if not 0 < args.for_s <= 30:
         parser.error(f"--for-s must be above 0 and at most 30, got {args.for_s}")
-    return _test(options, sensors, for_s=args.for_s, yes=args.yes)
+    return _test(options, _sensors(args.config), for_s=args.for_s, yes=args.yes)
 
 
-def _options(config: Path | None, uri: str | None) -> tuple[LatchOptions, SensorOptions]:
-    """Only its own tables: a slip in another one keeps no latch from being locked."""
+def _options(config: Path | None, uri: str | None) -> LatchOptions:
+    """Only its own table: a slip in another one keeps no latch from being locked."""
     if config is None:
-        return latch_options(uri or "log"), SensorOptions()
-    tables, folder = read_toml(config), config.absolute().parent
-    door = tables.get("door", {})
+        return latch_options(uri or "log")
+    return parse(LatchOptions, read_toml(config).get("latch", {}), name="latch", folder=config.absolute().parent)
+
+
+def _sensors(config: Path | None) -> SensorOptions:
+    """Those that a test asks."""
+    if config is None:
+        return SensorOptions()
+    door = read_toml(config).get("door", {})
     sensors = door.get("sensors", {}) if isinstance(door, dict) else {}
-    return (parse(LatchOptions, tables.get("latch", {}), name="latch", folder=folder),
-            parse(SensorOptions, sensors, name="door.sensors", folder=folder))
+    return parse(SensorOptions, sensors, name="door.sensors", folder=config.absolute().parent)
 
 
 def _state(options: LatchOptions) -> int:
