@@ -1,7 +1,7 @@
 """For a door that works: whether another model is published, and installing it when a person says so.
 
-Fetching, testing and the trial run in a process of their own, with a lower priority: whatever a model or a server does to that
-process, the door goes on with the one it has, and takes the new one as it takes any other (`pawlatch.swap`).
+Looking, fetching, testing and the trial run in a process of their own, with a lower priority and not for ever: whatever a model
+or a server does to that process, the door goes on with the one it has, and takes the new one as any other (`pawlatch.swap`).
 """
 
 from __future__ import annotations
@@ -27,10 +27,21 @@ SOONEST_S = 60.0  # between two looks
 FIRST_S = 5.0  # before the first one: a door that starts has better things to do
 _NICE = 10
 _JOIN_S = 2.0  # a door that stops does not wait for a server
+_LOOK_S, _PULL_S = 300.0, 7200.0  # a server may drip, and a model may never answer
 _SUMMARIES = {"installed": "{version} is installed: {verdict}", "same": "{version} was installed already",
               "worse": "{version} is not taken: {verdict}"}  # by what `pawlatch model pull --json` calls it
 _COMPLAINT = "pawlatch: "  # how the command line begins one; libraries write to stderr too
 _PROGRAM = "import sys; from pawlatch.cli import main; sys.exit(main())"
+_LOOK = """
+import sys
+from pathlib import Path
+from pawlatch.delivery import look
+from pawlatch.errors import PawlatchError
+try:
+    print(look(sys.argv[1], key=Path(sys.argv[2]) if sys.argv[2:] else None).version)
+except PawlatchError as error:
+    sys.exit(f"pawlatch: {error}")
+"""
 
 
 @dataclass(frozen=True)
@@ -98,14 +109,14 @@ class Updater:
         self._wake.set()
 
     def close(self) -> None:
-        """End an installation that has not taken over yet; the old model stays. May be called twice."""
+        """End a look, or an installation that has not taken over yet; the old model stays. May be called twice."""
         with self._lock:
             self._is_closed = True
             if self._child is not None:
                 self._child.terminate()
         self._wake.set()
         self._thread.join(_JOIN_S)
-        if self._thread.is_alive():  # in a look that hangs: it changes nothing
+        if self._thread.is_alive():  # its process is stuck in the disk, say: it changes nothing
             logger.warning("the %s does not end at once; it is left behind", self._thread.name)
 
     def __enter__(self) -> Self:
@@ -126,15 +137,16 @@ class Updater:
                 else:
                     self._look()
             except Exception as error:  # whatever it is, the door goes on with the model that it has
+                if self._is_closed:
+                    return
                 refusal = str(error) if isinstance(error, PawlatchError) else f"{type(error).__name__}: {error}"
                 logger.warning("no other model: %s", refusal)
                 self._note(summary="the last try failed", refusal=refusal, is_installing=False)
             self._wait_s = self._options.check_s or None
 
     def _look(self) -> None:
-        from pawlatch.delivery import look  # with TLS: half as long to import as all of the door
-
-        latest = look(str(self._options.url), key=self._options.key).version
+        key = [str(self._options.key)] if self._options.key else []
+        latest = self._said(_LOOK, str(self._options.url), *key, within_s=_LOOK_S).strip()
         self._note_installed()
         is_news = latest not in (self._status.installed, self._status.latest)
         if is_news:
@@ -143,7 +155,10 @@ class Updater:
         self._note(latest=latest, summary=summary, refusal=None)
 
     def _install(self) -> None:
-        told = self._pulled()
+        named = ["--config", str(self._config)] if self._config else []
+        key = ["--key", str(self._options.key)] if self._options.key else []
+        arguments = ["model", "pull", str(self._options.url), "--into", str(self._bundle), *named, *key, "--json"]
+        told: dict[str, Any] = json.loads(self._said(_PROGRAM, *arguments, within_s=_PULL_S))
         self._note_installed()
         verdict = told["trial"]["verdict"] if told["trial"] else told["selftest"]
         summary = _SUMMARIES[told["status"]].format(version=told["version"], verdict=verdict)
@@ -151,32 +166,34 @@ class Updater:
         self._note(latest=told["version"], is_installing=False, summary=summary,
                    refusal=verdict if told["status"] == "worse" else None)
 
-    def _pulled(self) -> dict[str, Any]:
-        """What `pawlatch model pull --json` says.
+    def _said(self, program: str, *arguments: str, within_s: float) -> str:
+        """What a Python program says in a process of its own.
 
         Raises:
             UpdateError: it refused, or was ended.
         """
         import subprocess
 
-        named = ["--config", str(self._config)] if self._config else []
-        key = ["--key", str(self._options.key)] if self._options.key else []
-        command = [sys.executable, "-P", "-c", _PROGRAM, "model", "pull", str(self._options.url), "--into", str(self._bundle),
-                   *named, *key, "--json"]
+        command = [sys.executable, "-P", "-c", program, *arguments]
         environment = {name: value for name, value in os.environ.items() if name not in ("NOTIFY_SOCKET", "WATCHDOG_USEC")}
         with self._lock:
             if self._is_closed:
                 raise UpdateError("the door is closing")
-            self._child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                           errors="replace")
-            os.setpriority(os.PRIO_PROCESS, self._child.pid, _NICE)
-        out, complaint = self._child.communicate()
-        status = self._child.returncode
-        with self._lock:
-            self._child = None
+            child = self._child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                                   text=True, errors="replace")
+            os.setpriority(os.PRIO_PROCESS, child.pid, _NICE)
+        try:
+            out, complaint = child.communicate(timeout=within_s)
+        except subprocess.TimeoutExpired as error:
+            child.kill()
+            child.communicate()
+            raise UpdateError(f"it did not end within {within_s / 60:.0f} minutes") from error
+        finally:
+            with self._lock:
+                self._child = None
+        status = child.returncode
         if status in (0, 1) and out:
-            told: dict[str, Any] = json.loads(out)
-            return told
+            return out
         said = [line.removeprefix(_COMPLAINT) for line in complaint.splitlines() if line.startswith(_COMPLAINT)]
         raise UpdateError(said[-1] if said else f"it ended with status {status}")
 

@@ -374,7 +374,7 @@ for k in count():
                     os.kill(os.getpid(), signal.SIGKILL)
                 return honest(*arguments, **named)
             setattr(os, name, fused)
-        adopt(bundle, mine, (mine / "pawlatch.json").read_bytes())
+        adopt(bundle, mine, (mine / "pawlatch.json").read_bytes(), signature=b"somebody's")
         os._exit(0)
     if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != -signal.SIGKILL:
         break

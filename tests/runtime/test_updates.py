@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socketserver
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -109,6 +111,43 @@ def test_closing_ends_an_installation_and_the_old_model_stays(old, tmp_path):
     updater.close()
     assert not updater._thread.is_alive()
     assert installed(old)[1] == before
+
+
+@pytest.fixture
+def endless() -> Iterator[str]:
+    """A server that begins its answer for ever, where HTTP lets it."""
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with suppress(OSError):  # until the other side has had enough
+                while True:
+                    self.request.sendall(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/edge"
+        server.shutdown()
+        serving.join(30)
+
+
+@pytest.mark.parametrize("by", ["looking", "installing"])
+def test_a_server_without_end_is_left(old, endless, monkeypatch, by):
+    monkeypatch.setattr("pawlatch.updates._LOOK_S", 1.0)
+    monkeypatch.setattr("pawlatch.updates._PULL_S", 1.0)
+    with Updater(UpdateOptions(endless), bundle=old, first_s=0.0 if by == "looking" else 60.0) as updater:
+        if by == "installing":
+            updater.install()
+        told = until(updater, lambda status: status.refusal is not None and not status.is_installing)
+    assert "did not end within" in str(told.refusal)
+    assert not updater._thread.is_alive()
+
+
+def test_closing_ends_a_look(old, endless, caplog):
+    updater = Updater(UpdateOptions(endless), bundle=old, first_s=0.0)
+    until(updater, lambda status: updater._child is not None)
+    updater.close()
+    assert not updater._thread.is_alive()
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("check_s", [1.0, -1.0, 59.0])
