@@ -142,6 +142,7 @@ def unit_text(needs: Needs, *, program: Path, config_path: Path, user: str, syst
         *(f"ReadWritePaths={_word(path)}" for path in needs.writes),
         "",
         "MemoryMax=400M",
+        "OOMPolicy=continue",  # a model that is being tried may take too much: its process ends, not the door's
         "TasksMax=100",
         "LimitCORE=0",
         "",

@@ -109,6 +109,10 @@ def exchange_models(bundle: Path) -> None:
     change_card(bundle, say_float_is_int8)
 
 
+def lose_selftest_and_invent_a_label(bundle: Path) -> None:
+    change_card(bundle, lambda card: card.update(parity={}, labels=[*card["labels"], "more"]))
+
+
 def cut_card(bundle: Path) -> None:
     path = bundle / CARD_NAME
     path.write_bytes(path.read_bytes()[:100])
@@ -125,6 +129,7 @@ def exchange_photos(bundle: Path) -> None:
     (lose_answers, "self-test of int8 failed"),
     (exchange_models, "self-test of int8 failed"),
     (exchange_photos, "becomes other pixels here"),
+    (lose_selftest_and_invent_a_label, "the card has 4 labels, but the model gives 3 scores"),
     (cut_card, "is not a usable card"),
     (lambda bundle: (bundle / CARD_NAME).unlink(), "holds no pawlatch.json"),
     (shutil.rmtree, "is none"),

@@ -145,6 +145,10 @@ def test_a_server_without_end_is_left(old, endless, monkeypatch, by):
 def test_closing_ends_a_look(old, endless, caplog):
     updater = Updater(UpdateOptions(endless), bundle=old, first_s=0.0)
     until(updater, lambda status: updater._child is not None)
+    with updater._lock:  # it yields to the door
+        pid = updater._child.pid
+        assert os.getpriority(os.PRIO_PROCESS, pid) == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 10)
+        assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "1000\n"
     updater.close()
     assert not updater._thread.is_alive()
     assert not caplog.records
