@@ -131,9 +131,7 @@ def previous_card(bundle: Path) -> tuple[ModelCard, bytes]:
         raise ModelCardError(f"{bundle} keeps no {PREVIOUS_NAME}: no bundle was promoted over another; convert again")
     data = (bundle / PREVIOUS_NAME).read_bytes()
     previous = parse_card(data, name=str(bundle / PREVIOUS_NAME))
-    for variant in previous.files:
-        verified_file(bundle, previous, variant)
-    require_selftest(bundle, previous)
+    require_whole(bundle, previous)
     return previous, data
 
 
@@ -172,6 +170,17 @@ def sweep(bundle: Path) -> None:
     for path in (bundle / SELFTEST).iterdir():
         if f"{SELFTEST}/{path.name}" not in wanted:
             path.unlink()
+
+
+def require_whole(bundle: Path, card: ModelCard) -> None:
+    """Refuse a bundle of which anything is not what its card vouches for.
+
+    Raises:
+        ModelCardError: a file, or the self-test, is missing or damaged.
+    """
+    for variant in card.files:
+        verified_file(bundle, card, variant)
+    require_selftest(bundle, card)
 
 
 def require_selftest(bundle: Path, card: ModelCard) -> None:

@@ -113,7 +113,8 @@ def arrive(offer: Offer, bundle: Path, config: Config) -> Iterator[Arrival]:
     staged = bundle / STAGING
     with locked(bundle):
         try:
-            _stage(offer, staged, bundle)
+            with _writing(staged, bundle):
+                _fetch(offer, staged, bundle)
             classifier, report = _tested(staged, offer.version, config)
             if not report.photos:  # a card may say anything of its model then, and the door would end at the first frame
                 raise UpdateError(f"{offer.version} brings no self-test, so nobody knows what it does here; convert again")
@@ -151,11 +152,10 @@ def take_back(bundle: Path, config: Config) -> SelfTestReport:
     with locked(bundle):
         card, data = previous_card(bundle)
         try:
-            shutil.rmtree(staged, ignore_errors=True)
-            (staged / SELFTEST).mkdir(parents=True)
-            for name in files_of(bundle, card):
-                (staged / name).symlink_to((bundle / name).absolute())
-            write_atomic(staged / CARD_NAME, data)
+            with _writing(staged, bundle):
+                for name in files_of(bundle, card):
+                    (staged / name).symlink_to((bundle / name).absolute())
+                write_atomic(staged / CARD_NAME, data)
             _, report = _tested(staged, version_of(data), config)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
@@ -168,11 +168,13 @@ def model_options(config: Config, bundle: Path) -> ModelOptions:
     return replace(config.model, bundle=bundle)
 
 
-def _stage(offer: Offer, staged: Path, bundle: Path) -> None:
+@contextmanager
+def _writing(staged: Path, bundle: Path) -> Iterator[None]:
+    """A staging folder, empty, to be written into."""
     try:
         shutil.rmtree(staged, ignore_errors=True)  # of one that was killed
         (staged / SELFTEST).mkdir(parents=True)
-        _fetch(offer, staged, bundle)
+        yield
     except OSError as error:
         if isinstance(error, PawlatchError):
             raise

@@ -139,8 +139,10 @@ class _Redirects(request.HTTPRedirectHandler):
 def _opened(url: str) -> IO[bytes]:
     """An answer with status 200. Of urllib's handlers those alone that a bundle needs: no file://, no ftp://."""
     opener = request.OpenerDirector()
-    for handler in (request.ProxyHandler(), request.HTTPHandler(), request.HTTPSHandler(context=ssl.create_default_context()),
-                    request.HTTPDefaultErrorHandler(), request.HTTPErrorProcessor(), _Redirects()):
+    proxies: dict[str, str] | None = {} if urlsplit(url).hostname in LOCAL_HOSTS else None  # None: those of the environment
+    for handler in (request.ProxyHandler(proxies), request.HTTPHandler(),
+                    request.HTTPSHandler(context=ssl.create_default_context()), request.HTTPDefaultErrorHandler(),
+                    request.HTTPErrorProcessor(), _Redirects()):
         opener.add_handler(handler)
     asked = request.Request(url, headers={"User-Agent": f"pawlatch/{__version__}"})
     answer: IO[bytes] = opener.open(asked, timeout=SILENCE_S)

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from pawlatch.bundle import files_of, require_selftest
-from pawlatch.card import CARD_NAME, read_bundle, verified_file
+from pawlatch.bundle import files_of, require_whole
+from pawlatch.card import CARD_NAME, read_bundle
 from pawlatch.errors import UpdateError
 from pawlatch.signature import SIGNATURE_NAME
 
@@ -37,9 +37,7 @@ def push(folder: Path, to: str, *, program: Sequence[str] = ("pawlatch",), argum
         raise UpdateError(f"a device is named as pi, pi@door.local or pi:/var/lib/pawlatch/model/edge, got {to!r}")
     host, into = named[1], named[2]
     bundle, card = read_bundle(folder)
-    for variant in card.files:
-        verified_file(bundle, card, variant)
-    require_selftest(bundle, card)
+    require_whole(bundle, card)
     names = [CARD_NAME, *files_of(bundle, card), *([SIGNATURE_NAME] if (bundle / SIGNATURE_NAME).is_file() else [])]
     made = _over_there(host, ["mktemp", "-d", "/tmp/pawlatch-push.XXXXXXXX"]).strip()
     if not _MADE.fullmatch(made):

@@ -253,6 +253,13 @@ def test_without_tls_only_on_this_machine(capsys, plain, old):
     Source("http://example.org/edge", allows_plain=True)  # where a signature vouches for the card
 
 
+def test_what_is_on_this_machine_is_asked_of_no_proxy(capsys, plain, old, monkeypatch):
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    assert "now holds plain" in pull(capsys, plain.url, old)
+
+
 def test_from_a_plain_server_a_redirect_to_tls_is_followed(capsys, plain, server, old):
     plain.answers[CARD_NAME] = redirect(f"{server.url}/{CARD_NAME}")
     assert "now holds new" in pull(capsys, plain.url, old)

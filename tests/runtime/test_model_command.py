@@ -267,6 +267,18 @@ def test_a_damaged_model_can_be_mended(capsys, published, old, journal):
     assert selftest(Classifier(old)).photos == 3
 
 
+@pytest.mark.parametrize("suffix", [".tflite", ".jpg"])
+def test_a_damaged_model_can_be_mended_by_the_same_one(capsys, published, old, suffix):
+    again = Path(shutil.copytree(old, old.with_name("again")))
+    next(old.rglob(f"*{suffix}")).write_bytes(b"rotten")
+    out = model(capsys, "pull", again, "--into", old)
+    assert f"{old} now holds {version(old)}\n" in out  # and no word of a way back
+    assert selftest(Classifier(old)).photos == 3
+    assert not (old / PREVIOUS_NAME).exists()
+    assert "holds old" in (out := model(capsys, "pull", again, "--into", old))
+    assert out.endswith("already\n")
+
+
 def row(event: int, who: str, *, old: bool, new: bool) -> Row:
     truth = {"own": "own", "stranger": "fox", "unknown": None}[who]
     opened, shut = Judged(0.5, ""), Judged(None, "")

@@ -11,13 +11,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pawlatch.bundle import PREVIOUS_NAME, installed, origin_of, version_of
+from pawlatch.bundle import PREVIOUS_NAME, installed, origin_of, require_whole, version_of
 from pawlatch.card import CARD_NAME, parse_card, read_bundle
 from pawlatch.classify import Classifier
 from pawlatch.commands.arguments import whole
 from pawlatch.config import Config, read_config
 from pawlatch.delivery import Arrival, arrive, look, model_options, take_back, take_over
-from pawlatch.errors import ConfigError, PawlatchError
+from pawlatch.errors import ConfigError, ModelCardError, PawlatchError
 from pawlatch.journal_options import default_folder, own_folder
 from pawlatch.model import open_model
 from pawlatch.push import push
@@ -43,7 +43,7 @@ def _pull(args: argparse.Namespace) -> int:
     offer = look(place, key=key)
     before = installed(bundle)[1] if (bundle / CARD_NAME).is_file() else None
     told: dict[str, Any] = {"version": offer.version, "before": before, "status": "same", "selftest": "", "trial": None}
-    if before == offer.version:
+    if before == offer.version and _is_whole(args, bundle):
         return _end(args, told, f"{bundle} holds {before} already")
     with arrive(offer, bundle, config) as arrival:
         told["selftest"] = str(arrival.report)
@@ -57,7 +57,17 @@ def _pull(args: argparse.Namespace) -> int:
                 return _end(args, told | {"status": "worse"}, f"{before} stays; to insist: --even-if-worse", status=1)
         take_over(arrival, bundle, place=args.origin)
     return _end(args, told | {"status": "installed"}, f"{bundle} now holds {offer.version}" + (
-        f"; `pawlatch model rollback` brings {before} back" if before else ""))
+        f"; `pawlatch model rollback` brings {before} back" if before not in (None, offer.version) else ""))
+
+
+def _is_whole(args: argparse.Namespace, bundle: Path) -> bool:
+    """Whether what is there is still what its card says: else it is fetched again."""
+    try:
+        require_whole(*read_bundle(bundle))
+    except ModelCardError as error:
+        _say(args, str(error))
+        return False
+    return True
 
 
 def _trial(args: argparse.Namespace, config: Config, bundle: Path, arrival: Arrival) -> Trial | None:
