@@ -85,6 +85,14 @@ class Classifier:
         fitted_rgb = fit(frame_bgr, size_hw, policy=policy, box_yxyx=box_yxyx, bgr_to_rgb=True)  # turns few pixels, not all
         return fitted_rgb, self.predict(fitted_rgb)
 
+    def warm_up(self) -> None:
+        """Classify a black picture, for what the first one takes, and to see that it gives what its card says.
+
+        Raises:
+            EngineError, ModelCardError: as `predict`.
+        """
+        self.predict(np.zeros((*self.card.input.size_hw, 3), np.uint8))
+
     def predict(self, fitted_rgb: Image) -> Prediction:
         """Classify pixels that `fit` returned, uint8 (H, W, 3).
 

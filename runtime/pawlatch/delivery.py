@@ -34,7 +34,7 @@ from pawlatch.selftest import FOLDER as SELFTEST
 from pawlatch.selftest import SelfTestReport, name_of, selftest
 from pawlatch.signature import LONGEST, SIGNATURE_NAME, require_signature
 
-CARD_LIMIT = 4 << 20  # bytes; statistics of strangers are the most of it. A door that looks reads it, so no more than that
+CARD_LIMIT = 4 << 20  # bytes; statistics of strangers are the most of it; parsed, it may take thirty times as much
 LIST_LIMIT, PHOTO_LIMIT, PHOTOS = 1 << 20, 32 << 20, 32  # of the self-test
 NAMED = 8  # digits of its SHA-256 at least in a file's name: two contents never share one
 BUNDLE_LIMIT = 2 << 30

@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
 
-import numpy as np
-
 from pawlatch.card import CARD_NAME, read_bundle
 from pawlatch.classify import Classifier
 from pawlatch.errors import ModelCardError, PawlatchError
@@ -115,8 +113,8 @@ class ModelSlot:
         report = selftest(classifier)
         if not report.ok:
             raise ModelCardError(str(report))
-        if not report.photos:  # then at least it gives what its card says, and is warm
-            classifier.predict(np.zeros((*classifier.card.input.size_hw, 3), np.uint8))
+        if not report.photos:
+            classifier.warm_up()
         self._check(classifier)
         return classifier
 

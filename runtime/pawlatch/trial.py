@@ -62,13 +62,14 @@ class Count:
 class Trial:
     """Both models on the same visits. `without` had no pictures; `unreadable` are events whose file is damaged.
 
-    `newcomers` are labels that the new model alone opens for.
+    `newcomers` are labels that the new model alone opens for; `left_out` visits were more than should be judged.
     """
 
     rows: tuple[Row, ...]
     without: int
     unreadable: tuple[int, ...]
     newcomers: tuple[str, ...] = ()
+    left_out: int = 0
 
     @property
     def differences(self) -> tuple[Row, ...]:
@@ -131,6 +132,8 @@ class Trial:
                         "visit that it decides otherwise counts against it")
         if self.newcomers:
             told.append(f"the new model may open for {', '.join(self.newcomers)} too, for whom the old one does not")
+        if self.left_out:
+            told.append(f"{self.left_out} more visits have pictures and were not judged (--visits)")
         if self.without:
             told.append(f"{self.without} visits have no pictures and were not judged")
         if self.unreadable:
@@ -179,9 +182,10 @@ def hold_trial(journal: JournalReader, old: Classifier, new: Classifier, options
         if took:
             rows.append(Row(event.id, event.started, event.truth, _who(event, old.card.unlock), took, was, now))
     rows.sort(key=lambda row: row.event)
-    without = len(events) - len(rows) - len(unreadable) - max(0, len(kept) - visits)
+    left_out = max(0, len(kept) - visits)
+    without = len(events) - len(rows) - len(unreadable) - left_out
     newcomers = tuple(label for label in new.card.unlock if label not in old.card.unlock)
-    return Trial(tuple(rows), without, tuple(unreadable), newcomers)
+    return Trial(tuple(rows), without, tuple(unreadable), newcomers, left_out)
 
 
 def trial_lines(trial: Trial, old: str, new: str) -> list[str]:

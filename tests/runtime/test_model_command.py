@@ -249,6 +249,7 @@ def test_compare_is_the_table_alone(capsys, published, old, journal):
     write_truth(journal, {1: "own"})  # labelled visits first, then the newest
     told = json.loads(model(capsys, "compare", old, new, "--journal", journal, "--json", "--visits", 1, status=1))
     assert (told["visits"], [row["harm"] for row in told["differences"]]) == (1, ["locks out"])
+    assert "1 more visits have pictures and were not judged (--visits)" in told["doubts"]
     assert "not worse on 2 visits" in model(capsys, "compare", new, new, "--journal", journal)
     assert version(old) == before
 
@@ -265,6 +266,13 @@ def test_a_damaged_model_can_be_mended(capsys, published, old, journal):
     (old / read_card(old).files["int8"].name).write_bytes(b"rotten")
     assert "nothing to compare with" in model(capsys, "pull", published("new"), "--into", old, "--journal", journal)
     assert selftest(Classifier(old)).photos == 3
+
+
+def test_a_model_that_does_not_work_is_in_no_ones_way(capsys, published, old, journal):
+    write_card(old, parity={}, labels=["own", "other", "_empty", "more"])
+    out = model(capsys, "pull", published("new"), "--into", old, "--journal", journal)
+    assert "the card has 4 labels, but the model gives 3 scores" in out
+    assert "now holds new" in out
 
 
 @pytest.mark.parametrize("suffix", [".tflite", ".jpg"])

@@ -74,8 +74,9 @@ def _trial(args: argparse.Namespace, config: Config, bundle: Path, arrival: Arri
     """None where there is nothing to try it on."""
     try:
         champion = open_model(model_options(config, bundle))
+        champion.warm_up()
     except PawlatchError as error:
-        _say(args, f"the model that is there does not open, so there is nothing to compare with: {error}")
+        _say(args, f"the model that is there does not work, so there is nothing to compare with: {error}")
         return None
     return _held(args, config, champion, arrival.classifier)
 
