@@ -35,7 +35,7 @@ def push(folder: Path, to: str, *, program: Sequence[str] = ("pawlatch",), argum
     """
     if not (named := _TO.fullmatch(to)):
         raise UpdateError(f"a device is named as pi, pi@door.local or pi:/var/lib/pawlatch/model/edge, got {to!r}")
-    host, into = named[1], named[2]
+    host, into = named[1], (named[2] or "").removeprefix("~/")  # quoted it would be a folder of that name; ssh begins at home
     bundle, card = read_bundle(folder)
     require_whole(bundle, card)
     names = [CARD_NAME, *files_of(bundle, card), *([SIGNATURE_NAME] if (bundle / SIGNATURE_NAME).is_file() else [])]

@@ -111,6 +111,15 @@ def test_a_device_without_pawlatch_and_one_that_is_not_there(capfd, device, publ
     assert "cannot reach nobody@[::1]: " in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(("to", "into"), [("pi:~/model/edge", ["--into", "model/edge"]), ("pi:", []),
+                                          ("pi:$(id); a b", ["--into", "$(id); a b"])])
+def test_what_is_named_there_reaches_the_device_as_one_word(capfd, device, published, tmp_path, to, into):
+    (tmp_path / "tell").write_text(f"#!{sys.executable}\nimport sys\nprint(sys.argv[6:])\n")
+    (tmp_path / "tell").chmod(0o755)
+    assert cli.main(["model", "push", str(published("new")), to, "--program", str(tmp_path / "tell")]) == 0
+    assert capfd.readouterr().out == f"{into}\n"
+
+
 def test_a_damaged_bundle_does_not_leave_this_machine(capfd, published):
     new = published("new")
     next(new.glob("*.onnx")).write_bytes(b"rotten")
