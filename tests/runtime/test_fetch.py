@@ -21,6 +21,7 @@ from pawlatch.card import CARD_NAME
 from pawlatch.delivery import STAGING
 from pawlatch.errors import UpdateError
 from pawlatch.fetch import Source
+from pawlatch.files import sha256
 
 Answer = Callable[[http.server.BaseHTTPRequestHandler], object]
 
@@ -194,21 +195,54 @@ def test_names_that_lead_elsewhere(capsys, server, old, name):
     assert "must lie beside its card" in (told := pull(capsys, server.url, old, status=2)) or "would lie outside" in told
 
 
-def test_a_photo_whose_name_leads_elsewhere(capsys, server, old, published):
-    from pawlatch.files import sha256
-
+def write_photos(server: Server, change: Callable[[list[dict]], object]) -> None:
+    """Other photos in the self-test's list, for which the card vouches."""
     card = json.loads((server.folder / CARD_NAME).read_text())
     answers = server.folder / of(server, "selftest-*.json")
-    answers.write_text(answers.read_text().replace(json.loads(answers.read_text())["photos"][0]["file"], "../../evil-12345678"))
+    expected = json.loads(answers.read_text())
+    change(expected["photos"])
+    answers.write_text(json.dumps(expected))
     digest = sha256(answers)
     answers.rename(answers.with_name(f"selftest-{digest[:8]}.json"))
     (server.folder / CARD_NAME).write_text(json.dumps(card | {"parity": {"selftest": digest}}))
-    assert "would lie outside" in pull(capsys, server.url, old, status=2)
 
 
-def test_a_name_that_is_not_of_its_content(capsys, server, old):
+@pytest.mark.parametrize(("change", "told"), [
+    (lambda photos: photos[0].update(file="../../evil-12345678"), "would lie outside"),
+    (lambda photos: photos.extend(photos * 20), "has 63 photos, at most 32 are taken"),
+    (lambda photos: photos[0].update(file="82.jpg"), "is not named by its content"),
+])
+def test_photos_that_are_no_photos_of_a_self_test(capsys, server, old, change, told):
+    shutil.copyfile(server.folder / of(server, ".jpg"), server.folder / "selftest" / "82.jpg")
+    write_photos(server, change)
+    assert told in pull(capsys, server.url, old, status=2)
+
+
+@pytest.mark.parametrize(("limit", "told"), [("PHOTO_LIMIT", "at most 100 are expected"), ("LIST_LIMIT", "at most 100 are expected"),
+                                             ("BUNDLE_LIMIT", "at most 0 MB are taken")])
+def test_more_than_is_taken_of_anybody(capsys, server, old, monkeypatch, limit, told):
+    monkeypatch.setattr(f"pawlatch.delivery.{limit}", 100)
+    assert told in pull(capsys, server.url, old, status=2)
+
+
+def test_a_server_that_falls_silent_is_left(capsys, server, old, monkeypatch):
+    monkeypatch.setattr("pawlatch.fetch.SILENCE_S", 0.2)
+    end = threading.Event()
+    server.answers[CARD_NAME] = lambda handler: end.wait(60)
+    try:
+        assert "timed out" in pull(capsys, server.url, old, status=2)
+    finally:
+        end.set()
+
+
+@pytest.mark.parametrize("changes", [
+    {"sha256": "0" * 64},  # it would replace the file by which the old model runs
+    {"sha256": "48d7e3f6"},  # it vouches for little
+    {"bytes": -(1 << 60)},  # it makes room on the disk
+])
+def test_a_name_that_is_not_of_its_content(capsys, server, old, changes):
     card = json.loads((server.folder / CARD_NAME).read_text())
-    card["files"]["int8"]["sha256"] = "0" * 64  # it would replace the file by which the old model runs
+    card["files"]["int8"].update(changes)
     server.answers[CARD_NAME] = lambda handler: send(handler, json.dumps(card).encode())
     assert "is not named by its content" in pull(capsys, server.url, old, status=2)
 

@@ -120,6 +120,24 @@ def test_what_is_named_there_reaches_the_device_as_one_word(capfd, device, publi
     assert capfd.readouterr().out == f"{into}\n"
 
 
+@pytest.mark.parametrize(("answer", "told", "asked"), [
+    ("echo /etc", "was asked for a new folder and says '/etc'", 1),
+    ('case "$*" in *mktemp*) echo /tmp/pawlatch-push.x;; *pull*) exit 255;; esac', "the connection to pi broke", 3),
+])
+def test_a_device_that_answers_otherwise(capfd, published, tmp_path, monkeypatch, answer, told, asked):
+    for name, text in (("ssh", f'echo "$*" >> {tmp_path}/asked\n{answer}'), ("scp", "true")):
+        path = tmp_path / "bin" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    assert cli.main(["model", "push", str(published("new")), "pi"]) == 2
+    assert told in capfd.readouterr().err
+    said = (tmp_path / "asked").read_text().splitlines()
+    assert len(said) == asked  # of what is no new folder nothing is deleted
+    assert asked == 1 or said[-1].endswith("rm -rf /tmp/pawlatch-push.x")
+
+
 def test_a_damaged_bundle_does_not_leave_this_machine(capfd, published):
     new = published("new")
     next(new.glob("*.onnx")).write_bytes(b"rotten")
