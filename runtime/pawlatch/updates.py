@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -181,8 +182,9 @@ class Updater:
                 raise UpdateError("the door is closing")
             child = self._child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                                    text=True, errors="replace")
-            os.setpriority(os.PRIO_PROCESS, child.pid, os.getpriority(os.PRIO_PROCESS, 0) + _NICE)
-            Path(f"/proc/{child.pid}/oom_score_adj").write_text("1000")  # where memory is short it ends, and not the door
+            with suppress(OSError):  # it has ended already, or this system has no such file
+                os.setpriority(os.PRIO_PROCESS, child.pid, os.getpriority(os.PRIO_PROCESS, 0) + _NICE)
+                Path(f"/proc/{child.pid}/oom_score_adj").write_text("1000")  # where memory is short it ends, and not the door
         try:
             out, complaint = child.communicate(timeout=within_s)
         except subprocess.TimeoutExpired as error:
