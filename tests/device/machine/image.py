@@ -29,7 +29,9 @@ PLATFORMS = [f"--platform={tag}_aarch64" for tag in ("manylinux_2_34", "manylinu
 SIZE = "2G"  # an SD card's size is a power of two
 _EMPTY = ("proc", "sys", "dev", "run", "tmp")
 _UNITS = {
-    "stage-agent": "Type=exec\nExecStart=/usr/bin/python3 /opt/stage/agent.py /dev/stage-port\nRestart=always\n",
+    "stage-agent": "Type=exec\nExecStart=/usr/bin/python3 /opt/stage/agent.py /dev/stage-port\nRestart=always\n"
+                   "[Install]\nWantedBy=multi-user.target\n",
+    # Started by hand: without [Install], or systemd enables it at the first boot.
     "stage-camera": "Type=exec\nExecStart=/opt/pawlatch/bin/python /opt/stage/camera.py /dev/video0 /opt/stage/cast\n",
 }
 _INIT = """#!/bin/busybox sh
@@ -179,7 +181,7 @@ def _furnish(root: Path, kernel: Kernel, cast: Cast) -> None:
         # Raspberry Pi OS has these rules
         "etc/udev/rules.d/60-stage.rules": 'SUBSYSTEM=="gpio", KERNEL=="gpiochip*", GROUP="gpio", MODE="0660"\n'
                                            'SUBSYSTEM=="virtio-ports", ATTR{name}=="stage", SYMLINK+="stage-port"\n',
-        **{f"etc/systemd/system/{name}.service": f"[Unit]\nDescription={name}\n[Service]\n{body}[Install]\nWantedBy=multi-user.target\n"
+        **{f"etc/systemd/system/{name}.service": f"[Unit]\nDescription={name}\n[Service]\n{body}"
            for name, body in _UNITS.items()},
     }
     for name, text in files.items():
