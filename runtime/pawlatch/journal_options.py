@@ -44,3 +44,8 @@ class JournalOptions:
         for name, least in (("days", 1), ("visits", 10), ("megabytes", 10), ("megabytes_a_day", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} of the journal must be at least {least}, got {getattr(self, name)}")
+
+    @property
+    def folder_of_door(self) -> Path:
+        """Where the door with these settings writes; who types a command beside a service has another default than the service."""
+        return default_folder() if self.folder == own_folder() else self.folder

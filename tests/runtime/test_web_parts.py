@@ -49,6 +49,15 @@ def test_the_settings_name_the_folder(tmp_path, capsys):
     assert Tokens(tmp_path / "kept").is_token(capsys.readouterr().out.strip(), "page")
 
 
+def test_beside_a_service_it_is_the_services_folder(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("pawlatch.journal_options.SERVICE_FOLDER", tmp_path)
+    (tmp_path / "door.toml").write_text("[web]\nport = 8090\n")  # names no folder: the service has its own
+    assert main(["web", "token", "--config", str(tmp_path / "door.toml")]) == 0
+    told = capsys.readouterr()
+    assert Tokens(tmp_path).is_token(told.out.strip(), "page")
+    assert str(tmp_path) in told.err
+
+
 @pytest.mark.parametrize("text", ["", "sha256:", "sha256:00", "md5:" + "0" * 64, "\xff", "0" * 64])
 def test_a_damaged_token_opens_nothing(tmp_path, text):
     (tmp_path / "page.token").write_text(text, encoding="latin-1")

@@ -18,7 +18,6 @@ from pawlatch.commands.arguments import whole
 from pawlatch.config import Config, read_config
 from pawlatch.delivery import Arrival, arrive, look, model_options, take_back, take_over
 from pawlatch.errors import ConfigError, ModelCardError, PawlatchError
-from pawlatch.journal_options import default_folder, own_folder
 from pawlatch.model import open_model
 from pawlatch.push import push
 from pawlatch.records import JournalReader
@@ -82,7 +81,7 @@ def _trial(args: argparse.Namespace, config: Config, bundle: Path, arrival: Arri
 
 
 def _held(args: argparse.Namespace, config: Config, old: Classifier, new: Classifier) -> Trial | None:
-    folder = args.journal or _journal(config)
+    folder = args.journal or config.journal.folder_of_door
     if args.journal is None and not (folder / DATABASE).is_file():
         _say(args, f"there is no journal in {folder}, so nothing is known of how it decides at this door")
         return None
@@ -90,16 +89,11 @@ def _held(args: argparse.Namespace, config: Config, old: Classifier, new: Classi
         return hold_trial(journal, old, new, config.decision, visits=args.visits, progress=_progress)
 
 
-def _journal(config: Config) -> Path:
-    """Where the door writes; who calls this by hand beside a service has another default than the service."""
-    return default_folder() if config.journal.folder == own_folder() else config.journal.folder
-
-
 def _compare(args: argparse.Namespace) -> int:
     settings = args.config or (SERVICE_CONFIG if SERVICE_CONFIG.is_file() else None)
     config = read_config(settings) if settings else Config()
     old, new = (open_model(model_options(config, folder)) for folder in (args.old, args.new))
-    with JournalReader(args.journal or _journal(config)) as journal:
+    with JournalReader(args.journal or config.journal.folder_of_door) as journal:
         trial = hold_trial(journal, old, new, config.decision, visits=args.visits, progress=_progress)
     names = [version_of((each.bundle / CARD_NAME).read_bytes()) for each in (old, new)]
     _say(args, *trial_lines(trial, *names))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from pawlatch.config import read_config
@@ -22,7 +23,8 @@ def web(argv: list[str]) -> int:
     where.add_argument("--journal", type=Path, default=default_folder(), metavar="DIR", help="that folder (here: %(default)s)")
     parser.add_argument("--metrics", action="store_true", help="a token that can only read GET /metrics, for Prometheus")
     args = parser.parse_args(argv)
-    folder = read_config(args.config).journal.folder if args.config else args.journal
+    folder = read_config(args.config).journal.folder_of_door if args.config else args.journal
     kind: Kind = "metrics" if args.metrics else "page"
     print(Tokens(folder).new(kind))
+    print(f"for the door whose journal is in {folder}", file=sys.stderr)
     return 0
