@@ -47,5 +47,5 @@ class JournalOptions:
 
     @property
     def folder_of_door(self) -> Path:
-        """Where the door with these settings writes; who types a command beside a service has another default than the service."""
+        """Where the door with these settings writes; by hand, beside a service, another default holds."""
         return default_folder() if self.folder == own_folder() else self.folder

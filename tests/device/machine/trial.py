@@ -147,26 +147,26 @@ class Trials:
 
     def page(self, machine: Machine) -> Outcome:
         """What the owner's browser asks for: it opens once, and the model that is published (the same, in float32) decides from then on."""
-        machine.run(f"cp -p {SETTINGS} /root/door.toml; printf '[web]\\nport = 8090\\n[update]\\nurl = \"/opt/newer\"\\ncheck_s = 0\\n' >> {SETTINGS}; "
-                    f"chown -R pawlatch /opt/model; {INSTALL}")
-        self.cast(machine, "nobody")
-        served = self._until(machine, lambda: "the page: http" in machine.run("journalctl -b -u pawlatch --no-pager"), 90)
-        ready = served and self._until(machine, lambda: self.shown(machine, "StatusText") == "locked", 120)
-        token = machine.run(f"runuser -u pawlatch -- {PAWLATCH} web token --config {SETTINGS}").strip()
-        owner = f"/opt/pawlatch/bin/python /opt/stage/owner.py 8090 {token}"
-        rises, pid = len(self.history(machine).rises_unix_s()), self.shown(machine, "MainPID")
-        machine.run(f"{owner} unlock")
-        opened = self._until(machine, lambda: len(self.history(machine).rises_unix_s()) > rises, 30)
-        named = "the page (session" in self._rows(machine, "SELECT verdict FROM unlocking ORDER BY rowid")[-1]
-        shut = self._until(machine, lambda: not self.history(machine).is_high, 60)
-        told = machine.run(f"{owner} install", timeout_s=900)
-        said = re.search(r"Decides (.*?) Its file .* Published (.*?) Storage", told)
-        again, _ = self.own(machine)
-        same = self.shown(machine, "MainPID") == pid
-        machine.run(f"cp -p /root/door.toml {SETTINGS}; {INSTALL}")
+        with self._settings(machine, f"printf '[web]\\nport = 8090\\n[update]\\nurl = \"/opt/newer\"\\ncheck_s = 0\\n' >> {SETTINGS}; "
+                                     "chown -R pawlatch /opt/model"):
+            self.cast(machine, "nobody")
+            served = self._until(machine, lambda: "the page: http" in machine.run("journalctl -b -u pawlatch --no-pager"), 90)
+            ready = served and self._until(machine, lambda: self.shown(machine, "StatusText") == "locked", 120)
+            exposure = self.security(machine)[1]
+            owner = f"/opt/pawlatch/bin/python /opt/stage/owner.py 8090 $({PAWLATCH} web token --config {SETTINGS})"
+            rises, pid = len(self.history(machine).rises_unix_s()), self.shown(machine, "MainPID")
+            machine.run(f"{owner} unlock")
+            opened = self._until(machine, lambda: len(self.history(machine).rises_unix_s()) > rises, 30)
+            named = "the page (session" in self._rows(machine, "SELECT verdict FROM unlocking ORDER BY rowid")[-1]
+            shut = self._until(machine, lambda: not self.history(machine).is_high, 60)
+            told = machine.run(f"{owner} install", timeout_s=900)
+            said = re.search(r"Decides (.*?) Its file .* Published (.*?) Storage", told)
+            again, _ = self.own(machine)
+            same = self.shown(machine, "MainPID") == pid
         back = self._until(machine, lambda: self.shown(machine, "StatusText") == "locked", 120)
-        return (ready and opened and named and shut and said is not None and "is installed" in said[2] and "float32" in said[1] and again and same
-                and back, f"opened for the page, journal names it; {said[2] if said else told[-300:]}; decides now: {said[1] if said else '?'}")
+        decides, published = said.groups() if said else ("?", told[-300:])
+        return (ready and opened and named and shut and "is installed" in published and "float32" in decides and again and same and back,
+                f"opened for the page, the journal names it; {published}; now decides {decides}; {exposure}")
 
     def security(self, machine: Machine) -> Outcome:
         said = machine.run("systemd-analyze security --no-pager pawlatch", check=False)
@@ -176,12 +176,11 @@ class Trials:
 
     def secrets(self, machine: Machine) -> Outcome:
         """A page with a token, and a camera's password, for one start of the service."""
-        machine.run(f"cp -p {SETTINGS} /root/door.toml; sed -i 's|^uri.*|uri = \"rtsp://owner:{SECRET}@127.0.0.1:1/a\"|' {SETTINGS}; "
-                    f"printf '[show]\\nport = 8080\\ntoken = \"{SECRET}\"\\n' >> {SETTINGS}; {INSTALL}")
-        spoke = self._until(machine, lambda: "what the door sees: http://127.0.0.1:8080" in machine.run("journalctl -u pawlatch --no-pager"), 90)
-        spoke = spoke and self._until(machine, lambda: "rtsp://127.0.0.1:1/a: " in machine.run("journalctl -u pawlatch --no-pager"), 30)
-        found = int(machine.run(f"journalctl --no-pager | grep -v agent.py | grep -c {SECRET}", check=False) or 0)
-        machine.run(f"cp -p /root/door.toml {SETTINGS}; {INSTALL}")
+        with self._settings(machine, f"sed -i 's|^uri.*|uri = \"rtsp://owner:{SECRET}@127.0.0.1:1/a\"|' {SETTINGS}; "
+                                     f"printf '[show]\\nport = 8080\\ntoken = \"{SECRET}\"\\n' >> {SETTINGS}"):
+            spoke = self._until(machine, lambda: "what the door sees: http://127.0.0.1:8080" in machine.run("journalctl -u pawlatch --no-pager"), 90)
+            spoke = spoke and self._until(machine, lambda: "rtsp://127.0.0.1:1/a: " in machine.run("journalctl -u pawlatch --no-pager"), 30)
+            found = int(machine.run(f"journalctl --no-pager | grep -v agent.py | grep -c {SECRET}", check=False) or 0)
         back = self._until(machine, lambda: self.shown(machine, "StatusText") == "locked", 120)
         lines = int(machine.run("journalctl -u pawlatch --no-pager | wc -l"))
         return spoke and back and found == 0, f"{found} in {lines} lines of the service's log; a page's token and a camera's password were set"
@@ -276,6 +275,15 @@ class Trials:
         tried = int(self.shown(machine, "NRestarts")) - restarts
         return (opened and 0 < high_s < 60 and again and tried == 1,
                 f"high for {high_s:.1f} s more, {tried} restarts, then {self.shown(machine, 'ActiveState')}")
+
+    @contextmanager
+    def _settings(self, machine: Machine, change: str) -> Iterator[None]:
+        """The service with other settings, and afterwards with those that it had."""
+        machine.run(f"cp -p {SETTINGS} /root/door.toml; {change}; {INSTALL}")
+        try:
+            yield
+        finally:
+            machine.run(f"cp -p /root/door.toml {SETTINGS}; {INSTALL}")
 
     def _until(self, machine: Machine, is_so: Callable[[], bool], timeout_s: float) -> bool:
         return machine.wait_for(is_so, timeout_s=timeout_s * SLOW[self._kind])
