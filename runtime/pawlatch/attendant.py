@@ -51,8 +51,7 @@ class Attendant:
     def _carry_out(self, request: Request) -> Answer:
         door, who = self._door, request.who
         if request.wish is Wish.LOCK:
-            door.lock(Cause.PERSON, f"{who} locks it")
-            return Answer(True, "locked")
+            return self._lock(request)
         if request.wish is Wish.MODE:
             return self._set_mode(request)
         if request.wish is Wish.HOLD_LOCKED:
@@ -61,6 +60,16 @@ class Attendant:
             door.release(who)
             return self._kept(replace(self._standing, locked_until_unix_s=None, who=who), "released")
         return self._open(request)
+
+    def _lock(self, request: Request) -> Answer:
+        door = self._door
+        is_told = door.is_unlocked or not request.if_open
+        if is_told:
+            door.lock(Cause.PERSON, f"{request.who} locks it")
+        jams = [f"{cause.value}: {detail}" for cause, detail in door.faults.items() if cause in (Cause.LATCH, Cause.JAMMED)]
+        if jams:
+            return Answer(False, f"it was told to lock, but {'; '.join(jams)}")
+        return Answer(True, "locked" if is_told else "it is locked")
 
     def _open(self, request: Request) -> Answer:
         options = self._door.options

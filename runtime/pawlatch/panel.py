@@ -47,12 +47,16 @@ class Wish(Enum):
 
 @dataclass(frozen=True)
 class Request:
-    """A wish of `who`. `for_s` belongs to HOLD_OPEN and HOLD_LOCKED (None: as long as may be), `mode` to MODE."""
+    """A wish of `who`. `for_s` belongs to HOLD_OPEN and HOLD_LOCKED (None: as long as may be), `mode` to MODE.
+
+    `if_open` belongs to LOCK: a latch that is locked is not told again, so that no crowd of such wishes costs the loop's time.
+    """
 
     wish: Wish
     who: str
     for_s: float | None = None
     mode: Mode | None = None
+    if_open: bool = False
 
 
 @dataclass(frozen=True)

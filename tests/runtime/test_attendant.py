@@ -69,6 +69,27 @@ def test_lock_works_at_any_time(rig):
     assert one.ask(Wish.LOCK).is_done
 
 
+def test_a_wish_to_lock_if_open_tells_a_latch_that_is_locked_nothing(rig):
+    one, commands = rig(), []
+    one.latch.lock = lambda: commands.append("lock")
+    assert one.ask(Wish.LOCK, if_open=True).text == "it is locked"
+    assert not commands
+    assert one.ask(Wish.LOCK).text == "locked"  # by a hand at the page: the latch may stand otherwise than the door knows
+    one.ask(Wish.UNLOCK)
+    assert one.ask(Wish.LOCK, if_open=True).text == "locked"
+    assert commands == ["lock", "lock"]
+
+
+@pytest.mark.parametrize("cause", [Cause.JAMMED, Cause.LATCH])
+def test_nobody_is_told_that_what_does_not_obey_is_locked(rig, cause):
+    one = rig()
+    one.door.fault(cause, "look at the bolt")
+    for if_open in (False, True):
+        answer = one.ask(Wish.LOCK, if_open=if_open)
+        assert not answer.is_done
+        assert answer.text == f"it was told to lock, but {cause.value}: look at the bolt"
+
+
 @pytest.mark.parametrize("for_s", [0.0, -1.0, float("nan"), float("inf"), 601.0])
 @pytest.mark.parametrize("wish", [Wish.HOLD_OPEN, Wish.HOLD_LOCKED])
 def test_a_hold_without_bounds_is_refused(rig, wish, for_s):

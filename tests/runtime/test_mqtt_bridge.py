@@ -363,6 +363,51 @@ def test_a_crowd_of_orders_is_bounded(open_bridge, house, ear, caplog):
     until(lambda: ear.say(f"{BASE}/lock/set", "LOCK") or json.loads(ear.of(f"{BASE}/state")[-1])["answer"] == "it is locked")
 
 
+def test_an_order_that_waited_behind_others_opens_nothing_any_more(open_bridge, house, ear, caplog, monkeypatch):
+    """It was fresh when it came; meanwhile whoever asked has gone. To lock it is never too late."""
+    monkeypatch.setattr(client_module, "WAIT_S", 0.0)
+    busy = threading.Event()
+    house.panel.picture = lambda: busy.wait(20) and None
+    bridge = open_bridge()
+    state(ear, lock="LOCKED")
+    house.door.hold(open=True, for_s=60.0, who="somebody")
+    ear.say(f"{BASE}/snapshot/set", "PRESS")
+    ear.say(f"{BASE}/lock/set", "LOCK")
+    ear.say(f"{BASE}/lock/set", unlocking())
+    until(lambda: bridge._orders.qsize() == 2)
+    busy.set()
+    state(ear, lock="LOCKED", answer="it waited too long behind other orders; nothing was done")
+    house.latch.assert_states([LOCKED, UNLOCKED, LOCKED])
+
+
+def test_a_door_that_opened_a_moment_ago_is_locked_though_nobody_has_seen_it_open(open_bridge, house, ear, monkeypatch):
+    """The loop opens, and tells of it only at its turn's end: what comes between must not be taken for said already."""
+    open_bridge()
+    state(ear, lock="LOCKED")
+    monkeypatch.setattr(house.panel, "publish", lambda view: None)
+    house.door.hold(open=True, for_s=60.0, who="somebody")
+    ear.say(f"{BASE}/lock/set", "LOCK")
+    until(lambda: house.latch.state is LOCKED)
+
+
+def test_nobody_is_told_that_a_jammed_door_is_locked(open_bridge, house, ear):
+    open_bridge()
+    state(ear, lock="LOCKED")
+    house.door.fault(Cause.JAMMED, "the bolt is out")
+    state(ear, lock="JAMMED")
+    ear.say(f"{BASE}/lock/set", "LOCK")
+    state(ear, answer="it was told to lock, but jammed: the bolt is out")
+
+
+def test_a_time_beyond_all_numbers_does_not_shake_off_the_broker(open_bridge, house, ear, caplog):
+    bridge = open_bridge()
+    state(ear, lock="LOCKED")
+    ear.say(f"{BASE}/lock/set", f'{{"value": "UNLOCK", "code": "{CODE}", "at": 1{"0" * 500}}}')
+    until(lambda: "MQTT: lock/set is not obeyed" in caplog.text)
+    assert bridge.is_up
+    assert "no MQTT" not in caplog.text
+
+
 def test_a_crowd_that_locks_moves_no_latch_that_is_locked(open_bridge, house, ear):
     moves = []
     house.latch.lock = lambda: moves.append("lock")

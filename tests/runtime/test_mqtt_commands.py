@@ -57,7 +57,7 @@ def test_no_retained_command_is_obeyed(doorman, message):
 
 @pytest.mark.parametrize(("at", "why"), [
     (NOW_S - LATE_S - 1, "late: sent 11 s ago"), (NOW_S + LATE_S + 1, "future"), (None, "does not say when"), ("now", "does not say"),
-    (True, "does not say"), (float("nan"), "future"), (float("inf"), "future"), (-1e308, "late"),
+    (True, "does not say"), (float("nan"), "future"), (float("inf"), "future"), (-1e308, "late"), (10**500, "future"), (-(10**500), "late"),
 ])
 @pytest.mark.parametrize("command", [("lock/set", "UNLOCK"), ("keep_locked/set", "OFF"), ("mode/set", "observe")])
 def test_nothing_that_could_let_in_is_obeyed_late(doorman, command, at, why):

@@ -22,17 +22,16 @@ from pawlatch.keepsake import jpeg
 from pawlatch.limits import MINUTE_S, Tally
 from pawlatch.listening import LOCAL_HOSTS
 from pawlatch.mqtt import discovery
-from pawlatch.mqtt.commands import COMMAND_TOPICS, WHO, Codes, Doorman, Heard, RefusedError, Task
+from pawlatch.mqtt.commands import COMMAND_TOPICS, WHO, Codes, Doorman, Heard, RefusedError, Task, opens_more
 from pawlatch.mqtt.link import Link
 from pawlatch.mqtt.options import MqttOptions, read_code
-from pawlatch.panel import Panel, Request, SeenVisit, View, Wish
-from pawlatch.states import DoorState
+from pawlatch.panel import Panel, Request, SeenVisit, Wish
 
 logger = logging.getLogger(__name__)
 
 LOOK_S, PAUSE_S = 0.5, 0.1  # how often to look where nothing changes, and how long to let changes come together
 SILENT_S = 15.0  # of the loop, after which its state is not known: it hangs
-MOST_ORDERS = 8  # that wait
+MOST_ORDERS, WAIT_S = 8, 2.0  # that wait, and for how long such as let somebody in
 MOST_A_MINUTE = 10  # but for locking: each may cost the door's loop a write to the disk
 LONGEST_SIDE_PX = 960  # of a picture
 _JOIN_S = 10.0  # more than a request may take
@@ -54,7 +53,7 @@ class Bridge:
         self._link = Link(options, will=(self._topic("availability"), discovery.OFFLINE), on_message=self._heard,
                           topics=(self._birth, *(self._topic(name) for name in COMMAND_TOPICS)), clock=clock)
         self._refusals, self._tally, self._clock = _Sparing(clock), Tally(MOST_A_MINUTE, within_s=MINUTE_S), clock
-        self._orders: queue.Queue[Request | Task | None] = queue.Queue(MOST_ORDERS)
+        self._orders: queue.Queue[tuple[Request | Task, float] | None] = queue.Queue(MOST_ORDERS)
         self._answer = ""
         self._seen_visits = 0
         self._stopped = threading.Event()
@@ -151,7 +150,7 @@ class Bridge:
             order = self._doorman.order(Heard(name, heard.payload, heard.is_retained))
             if not _locks(order):
                 self._count()
-            self._orders.put_nowait(order)
+            self._orders.put_nowait((order, self._clock()))
         except RefusedError as refusal:
             self._answer = str(refusal)
             self._refusals.warn(f"MQTT: {name if name in COMMAND_TOPICS else 'a message'} is not obeyed: {refusal}")
@@ -165,17 +164,19 @@ class Bridge:
         self._tally.add(now_s)
 
     def _obey(self) -> None:
-        while (order := self._orders.get()) is not None and not self._stopped.is_set():
+        while (waiting := self._orders.get()) is not None and not self._stopped.is_set():
+            order, heard_s = waiting
             try:
-                self._answer = self._done(order)
+                if opens_more(order) and self._clock() - heard_s > WAIT_S:
+                    self._answer = "it waited too long behind other orders; nothing was done"
+                else:
+                    self._answer = self._done(order)
             except Exception:  # whatever one order does to this thread, the next "lock" must be heard
                 logger.exception("an order by MQTT failed")
                 self._answer = "it failed; the door's log says why"
 
     def _done(self, order: Request | Task) -> str:
         """Do it; a sentence on how it went."""
-        if _locks(order) and not _stands_open(self._panel.view):
-            return "it is locked"  # and the loop need not move its latch for each who says so
         if isinstance(order, Request):
             answer = self._panel.ask(order)
             logger.info("MQTT asked to %s: %s", order.wish.value, answer.text)
@@ -198,11 +199,6 @@ class Bridge:
 
 def _locks(order: Request | Task) -> bool:
     return isinstance(order, Request) and order.wish is Wish.LOCK
-
-
-def _stands_open(view: View) -> bool:
-    """Whether locking would change anything; of a door that observes, whether it goes through the motions."""
-    return view.state is DoorState.UNLOCKED or (view.held is not None and view.held.is_open)
 
 
 class _Sparing:

@@ -93,7 +93,7 @@ class Doorman:
         wish = self._wish(heard.topic, value)
         if wish is None:
             raise RefusedError(f"{heard.topic} knows no such value")
-        if _opens_more(wish):
+        if opens_more(wish):
             at_s = self._fresh(command.get("at"))
             if isinstance(wish, Request) and wish.wish is Wish.UNLOCK:
                 self._codes.check(command.get("code"))
@@ -130,7 +130,7 @@ def refuse_retained(heard: Heard) -> None:
 
 
 _ORDERS: dict[tuple[str, str], Request | Task] = {
-    ("lock/set", "LOCK"): Request(Wish.LOCK, WHO),
+    ("lock/set", "LOCK"): Request(Wish.LOCK, WHO, if_open=True),
     ("lock/set", "UNLOCK"): Request(Wish.UNLOCK, WHO),
     ("keep_locked/set", "ON"): Request(Wish.HOLD_LOCKED, WHO),
     ("keep_locked/set", "OFF"): Request(Wish.RELEASE, WHO),
@@ -140,7 +140,7 @@ _ORDERS: dict[tuple[str, str], Request | Task] = {
 COMMAND_TOPICS = ("lock/set", "mode/set", "keep_locked/set", "snapshot/set", "update/set")
 
 
-def _opens_more(wish: Request | Task) -> bool:
+def opens_more(wish: Request | Task) -> bool:
     """Whether it could let somebody in who would not get in without it."""
     if isinstance(wish, Task):
         return False  # a new model is vouched for by its own proof
@@ -152,7 +152,7 @@ def _command(payload: bytes) -> dict[str, Any]:
         raise RefusedError(f"it has {len(payload)} bytes, {MOST_BYTES} at most")
     try:
         text = payload.decode()
-        found = json.loads(text) if text.startswith("{") else {"value": text}
+        found = json.loads(text, parse_int=float) if text.startswith("{") else {"value": text}
     except (ValueError, RecursionError):
         raise RefusedError("it is neither JSON nor a word") from None
     return found if isinstance(found, dict) else {}
