@@ -232,6 +232,20 @@ def test_a_door_appears_in_home_assistant_and_is_worked_from_there(home, open_br
 
 
 @needs_mosquitto
+def test_a_door_without_a_code_is_locked_from_home_assistant_and_not_unlocked(home, open_bridge, house):  # noqa: F811
+    """Its template is handed `None` for a code then."""
+    open_bridge(code=None)
+    home.until("lock.pawlatch", "locked")
+    house.door.hold(open=True, for_s=60.0, who="somebody")
+    home.until("lock.pawlatch", "unlocked")
+    assert home.call("lock", "lock", entity_id="lock.pawlatch") is None
+    home.until("lock.pawlatch", "locked")
+    assert home.call("lock", "unlock", entity_id="lock.pawlatch") is None
+    home.until("sensor.pawlatch_answer", "no code is set, so nobody unlocks by MQTT; see code_file below [mqtt]")
+    house.latch.assert_states([LOCKED, UNLOCKED, LOCKED])
+
+
+@needs_mosquitto
 def test_home_assistant_never_shows_a_lock_as_unlocked_before_its_state_is_there(home, broker):
     """Discovered and online, and the state withheld: that is when it would."""
     ear = Ear(broker.port)
