@@ -85,6 +85,24 @@ def test_a_broker_that_is_killed_is_told_everything_when_it_returns(broker, open
 
 
 @needs_mosquitto
+def test_a_broker_that_takes_no_long_messages_is_told_the_short_ones(tmp_path, open_link, ears, caplog):
+    """It hangs up on who sends a longer one than it said (mqtt-v5.0, 3.2.2.3.6): a picture must not cost all the rest."""
+    broker = Broker(tmp_path, "allow_anonymous true", "max_packet_size 20000")
+    try:
+        link, ear = open_link(broker.port), ears(broker)
+        for number in range(3):
+            link.keep("door/picture", b"%d" % number * 20_000)
+            link.keep("door/state", b"%d" % number)
+            ear.until("door/state", (b"%d" % number).__eq__)
+        link.keep("door/picture", b"x" * 19_900)
+        ear.until("door/picture")
+        assert [record.getMessage() for record in caplog.records] == [
+            "the broker takes no message over 20000 bytes, so door/picture stays here"]
+    finally:
+        broker.kill()
+
+
+@needs_mosquitto
 def test_news_that_are_old_are_not_told(broker, open_link, ears, monkeypatch):
     monkeypatch.setattr(link_module, "NEWS_S", -1.0)
     link, ear = open_link(broker.port), ears(broker)

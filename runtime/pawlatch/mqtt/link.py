@@ -48,6 +48,7 @@ FIRST_RETRY_S, LONGEST_RETRY_S = 1.0, 60.0
 STEADY_S = 30.0  # a connection that lived so long was none of those that break at once
 AGAIN_S = 5.0  # between two times that everything is sent again because the broker says so
 MOST_NEWS, NEWS_S = 16, 30.0  # what waits to be told once, and for how long
+MOST_BYTES, HEADER_BYTES = 268_435_455, 16  # of a message, by MQTT itself; what it has beside topic and payload, at most
 _JOIN_S = 2.0
 
 
@@ -74,6 +75,7 @@ class Link:
         self._wants_again, self._again_s = False, float("-inf")
         self._stopped, self._up, self._known = threading.Event(), threading.Event(), threading.Event()
         self._said = self._why = ""
+        self._most_bytes, self._too_long = MOST_BYTES, set[str]()
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.setblocking(False)
         self._wake_write.setblocking(False)
@@ -200,7 +202,11 @@ class Link:
                     retain = False
                     if now_s - said_s > NEWS_S:
                         continue
-            client.publish(topic, payload, retain=retain)
+            if HEADER_BYTES + len(topic.encode()) + len(payload) <= self._most_bytes:
+                client.publish(topic, payload, retain=retain)
+            elif topic not in self._too_long:
+                self._too_long.add(topic)
+                logger.warning("the broker takes no message over %d bytes, so %s stays here", self._most_bytes, topic)
 
     def _hang_up(self) -> None:
         client, self._client = self._client, None
@@ -242,10 +248,11 @@ class Link:
         properties.MaximumPacketSize = MOST_PACKET_BYTES
         return properties
 
-    def _connected(self, client: Client, _: object, flags: object, reason: ReasonCode, properties: object) -> None:
+    def _connected(self, client: Client, _: object, flags: object, reason: ReasonCode, properties: Properties) -> None:
         if reason.is_failure:
             self._why = f"it refuses: {reason}"
             return
+        self._most_bytes = getattr(properties, "MaximumPacketSize", MOST_BYTES)
         options = SubscribeOptions(qos=0, noLocal=True, retainAsPublished=True)
         if self._topics:
             client.subscribe([(topic, options) for topic in self._topics])
