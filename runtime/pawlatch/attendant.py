@@ -80,8 +80,12 @@ class Attendant:
         for_s = options.unlock_s if request.wish is Wish.UNLOCK else asked_s
         if refusal := _out_of_bounds(for_s, longest_s):
             return Answer(False, refusal)
-        refusal = self._door.hold(open=True, for_s=for_s, who=request.who)
-        return Answer(True, f"open for {for_s:g} s") if refusal is None else Answer(False, refusal)
+        if refusal := self._door.hold(open=True, for_s=for_s, who=request.who):
+            return Answer(False, refusal)
+        done = f"open for {for_s:g} s"
+        if self._standing.locked_until_unix_s is None:
+            return Answer(True, done)
+        return self._kept(replace(self._standing, locked_until_unix_s=None, who=request.who), done)
 
     def _hold_locked(self, request: Request) -> Answer:
         longest_s = self._door.options.held_locked_longest_s

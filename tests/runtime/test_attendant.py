@@ -160,6 +160,24 @@ def test_a_mode_and_a_hold_outlive_the_process(rig):
     assert not (again.folder / NAME).exists()
 
 
+def test_a_hold_that_a_person_opens_does_not_come_back(rig):
+    """What held before an unlock is over; so it is at the next start, too."""
+    one = rig()
+    one.ask(Wish.HOLD_LOCKED, for_s=3600.0)
+    assert one.ask(Wish.UNLOCK).text == "open for 5 s"
+    one.later(10.0)
+    assert one.door.held is None
+    assert rig().said is None
+
+
+def test_a_hold_that_could_not_be_opened_holds_on(rig):
+    one = rig()
+    one.ask(Wish.HOLD_LOCKED, for_s=3600.0)
+    one.door.fault(Cause.CAMERA, "it is black")
+    assert not one.ask(Wish.UNLOCK).is_done
+    assert "60 min more" in rig().said
+
+
 def test_an_owner_who_changes_the_settings_has_spoken_later(rig):
     rig().ask(Wish.MODE, mode="off")
     assert rig(mode="observe").door.options.mode == "observe"

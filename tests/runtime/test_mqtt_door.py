@@ -13,6 +13,8 @@ import pytest
 
 pytest.importorskip("paho.mqtt.client", reason="needs the mqtt extra")
 
+from pawlatch.journal import Journal
+
 from .broker import Broker, Ear, Stub, free_port, needs_mosquitto, until
 from .test_mqtt_link import flood, silent, trickle
 from .test_run import porches, settings, start  # noqa: F401  fixtures
@@ -81,6 +83,26 @@ def test_a_hold_outlives_the_door(settings, porches, start, broker, ear):  # noq
     says(ear, keep_locked="ON")
     process.kill()
     start("--config", path).until("MQTT keeps it locked")
+
+
+@needs_mosquitto
+def test_the_journal_tells_the_mode_that_was_chosen_and_not_the_settings(settings, porches, start, broker, ear, tmp_path):  # noqa: F811
+    """Else it says "opened" of a latch that never moved; as much after the next start, which finds the mode chosen."""
+    path = settings("armed", table(broker.port))
+    process = start("--config", path)
+    says(ear, state="locked", mode="armed")
+    ear.say(f"{BASE}/mode/set", {"value": "observe", "at": time.time()})
+    says(ear, mode="observe")
+    for _ in range(2):
+        porches.who = "own"
+        process.until("would have unlocked for own")
+        process.send(signal.SIGTERM)
+        assert process.ended() == 0
+        process = start("--config", path)
+        process.until('the mode is "observe", as MQTT chose')
+    assert set(settings.moves()) == {"lock"}
+    with Journal.open_read(tmp_path / "journal") as journal:
+        assert [(event.mode, event.door) for event in journal.events()] == [("observe", "would open")] * 2
 
 
 @needs_mosquitto

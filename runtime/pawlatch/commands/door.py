@@ -29,7 +29,7 @@ from pawlatch.ledger import Ledger
 from pawlatch.loop import Step, Watch, signals
 from pawlatch.model import cache_folder, open_model
 from pawlatch.overlay import ClipWriter, clock_text, draw, draw_silent
-from pawlatch.panel import Held, Panel, View, Visitor
+from pawlatch.panel import Answer, Held, Panel, Request, View, Visitor, Wish
 from pawlatch.replay import ClipClock
 from pawlatch.rules import Mode, arming_doubts, check_labels
 from pawlatch.selftest import selftest_once
@@ -183,7 +183,7 @@ class _Session:
                 self._notifier.watchdog()
                 slot.poll(clock())
                 if self._panel is not None:
-                    self._panel.carry_out(self._attendant.carry_out)
+                    self._panel.carry_out(self._carry_out)
                     self._panel.publish(self._view(watch))
 
             def idle() -> None:
@@ -195,8 +195,9 @@ class _Session:
                 watch.stop(cause)
                 camera.stop()
 
+            kept = self._attendant.resume()
             self._introduce()
-            if kept := self._attendant.resume():
+            if kept:
                 say(kept)
             frames = camera.frames(idle=idle)
             self._wishes.tell(stop)
@@ -235,16 +236,27 @@ class _Session:
                 self._ledger.journal.note("board", told)
         return () if board.trouble is None else (board.trouble,)
 
+    def _carry_out(self, request: Request) -> Answer:
+        answer = self._attendant.carry_out(request)
+        if request.wish is Wish.MODE:
+            self._describe()
+        return answer
+
     def _introduce(self) -> None:
         """Say, and write down, who decides from now on."""
-        classifier, policy, config = self._mind.classifier, self._mind.policy, self._config
-        say(headline(classifier, policy))
-        if config.door.mode == "armed":
-            for doubt in arming_doubts(classifier.card, classifier.variant, config.door):
+        classifier = self._mind.classifier
+        say(headline(classifier, self._mind.policy))
+        if self._door.options.mode == "armed":
+            for doubt in arming_doubts(classifier.card, classifier.variant, self._door.options):
                 say(f"armed, but {doubt}")
+        self._describe()
+
+    def _describe(self) -> None:
+        """Write down who decides, in the mode that is: from elsewhere it can be another one than the settings'."""
+        classifier, policy = self._mind.classifier, self._mind.policy
         if self._ledger is not None:
             self._ledger.journal.describe(Setting(
-                config.door.mode, classifier.card.name, classifier.variant, classifier.card.files[classifier.variant].sha256,
+                self._door.options.mode, classifier.card.name, classifier.variant, classifier.card.files[classifier.variant].sha256,
                 policy.unlock, policy.name, policy_to_json(policy),
             ))
 
