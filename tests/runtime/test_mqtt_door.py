@@ -109,11 +109,23 @@ def test_the_journal_tells_the_mode_that_was_chosen_and_not_the_settings(setting
 def test_sighup_keeps_the_bridge(settings, porches, start, broker, ear):  # noqa: F811
     process = start("--config", settings("observe", table(broker.port)))
     says(ear, mode="observe", state="locked")
-    settings("armed", table(broker.port))
+    settings("armed", table(broker.port, 'code_file = "another"'))
     process.send(signal.SIGHUP)
+    process.until("[mqtt] is read at the start alone: what has changed there counts from the next one")
     says(ear, mode="armed")
     ear.until("homeassistant/device/pawlatch/config", lambda told: b'"armed"' in told)
     assert ear.of(f"{BASE}/availability")[-1] == b"online"
+
+
+def test_mqtt_that_is_added_by_a_reload_and_cannot_be_ends_no_door(settings, porches, start):  # noqa: F811
+    process = start("--config", settings("armed"))
+    process.until("opens for own")
+    settings("armed", table(1, 'code_file = "absent"'))
+    process.send(signal.SIGHUP)
+    process.until("[mqtt] is read at the start alone")
+    process.until("opens for own")
+    process.send(signal.SIGTERM)
+    assert process.ended() == 0
 
 
 def test_a_code_that_all_may_read_ends_it_before_it_begins(settings, porches, command, secrets, tmp_path):  # noqa: F811

@@ -16,7 +16,7 @@ from pawlatch.board import UNKNOWN, BoardWatch
 from pawlatch.camera import CameraState, open_camera
 from pawlatch.classify import Classifier
 from pawlatch.commands.arguments import positive, whole
-from pawlatch.commands.fronts import open_fronts, opened_show, opened_updater, say
+from pawlatch.commands.fronts import FRONTS, open_fronts, opened_show, opened_updater, say
 from pawlatch.commands.visits import headline, visit_line
 from pawlatch.config import Config, read_config
 from pawlatch.decide import POLICIES, Policy, policy_from_card, policy_to_json
@@ -97,7 +97,7 @@ def run(argv: list[str]) -> int:
     SIGHUP locks, reads the settings and the model again, and goes on; where they are bad, with the old ones.
     """
     args = _arguments(argv)
-    config = _settings(args)
+    config = begun = _settings(args)
     clock: Clock = ClipClock() if args.fast else _stopwatch()
     wishes = _Wishes()
     with (
@@ -113,9 +113,9 @@ def run(argv: list[str]) -> int:
         while True:
             with _locked_door(config, args, clock, panel) as (door, ledger):
                 mind = mind or _Mind.opened(config)
-                show = show or opened_show(config, held)
-                panel.updater = panel.updater or opened_updater(config, args.config, held)
-                has_fronts = has_fronts or open_fronts(config, panel, held)
+                show = show or opened_show(begun, held)
+                panel.updater = panel.updater or opened_updater(begun, args.config, held)
+                has_fronts = has_fronts or open_fronts(begun, panel, held)
                 session = _Session(config, mind, door, ledger, clock=clock, notifier=notifier, show=show, wishes=wishes,
                                    board=board, panel=panel if has_fronts else None)
                 session.watch(paced=not args.fast, wait=args.config is not None, record=args.record)
@@ -125,6 +125,9 @@ def run(argv: list[str]) -> int:
             wishes.begins_again = False
             notifier.reloading()
             config, mind = _read_again(args, config, mind)
+            for name in FRONTS:
+                if getattr(config, name) != getattr(begun, name):
+                    say(f"[{name}] is read at the start alone: what has changed there counts from the next one")
 
 
 @contextmanager

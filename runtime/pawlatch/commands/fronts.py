@@ -15,6 +15,8 @@ from pawlatch.panel import Panel
 from pawlatch.show import Show
 from pawlatch.updates import Updater
 
+FRONTS = ("show", "web", "mqtt", "update")  # their tables
+
 
 def say(line: str) -> None:
     """A line of the door's log, which is read while it runs."""
