@@ -137,6 +137,8 @@ def unit_text(needs: Needs, *, program: Path, config_path: Path, user: str, syst
         *([f"SupplementaryGroups={' '.join(needs.groups)}"] if needs.groups else []),
         f"StateDirectory={NAME}",
         "StateDirectoryMode=0750",
+        f"RuntimeDirectory={NAME}",
+        "RuntimeDirectoryMode=0750",
         f"CacheDirectory={NAME}",
         "UMask=0027",
         *(f"ReadWritePaths={_word(path)}" for path in needs.writes),

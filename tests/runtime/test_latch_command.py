@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from pawlatch.commands.latch import latch
+from pawlatch.driven import NAME, driving
 from pawlatch.errors import ConfigError, LatchError
+from pawlatch.latch import latch_options
 
 
 @pytest.fixture
@@ -235,3 +237,69 @@ def test_a_slip_in_the_sensors_keeps_no_latch_from_being_locked(moves, otherwise
     with pytest.raises(ConfigError, match="reed_pin must be a whole number"):
         latch(["test", "--config", path, "--yes"])
     assert "unlock" not in moved()
+
+
+@pytest.fixture
+def left(pins, tmp_path, monkeypatch):
+    """A door that drove the pin 17, and was killed while it was open; the pin, and the word that it left."""
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    driving(latch_options("gpio:17")).__enter__()
+    pin = pins.pin(17)
+    pin.function = "output"
+    pin.state = True
+    return pin, tmp_path / NAME
+
+
+PIN_22 = '[latch]\nkind = "gpio"\npin = 22\n'
+
+
+def test_the_latch_of_a_door_that_was_killed_is_locked_though_the_settings_name_another_by_now(left, config, capsys):
+    pin, word = left
+    assert latch(["lock", "--config", config(PIN_22)]) == 0
+    assert not pin.state
+    assert capsys.readouterr().out == "gpio:17: locked\ngpio:22: locked\n"
+    assert latch(["lock", "--config", config(PIN_22)]) == 0  # once it is locked, that pin may be anybody's
+    assert capsys.readouterr().out == "gpio:22: locked\n"
+    assert not word.exists()
+
+
+def test_without_a_word_of_it_that_latch_would_stay_open(left, config):
+    pin, word = left
+    word.unlink()
+    assert latch(["lock", "--config", config(PIN_22)]) == 0
+    assert pin.state
+
+
+def test_it_is_locked_though_the_settings_are_none(left, config):
+    pin, _ = left
+    with pytest.raises(ConfigError):
+        latch(["lock", "--config", config("[[[")])
+    assert not pin.state
+
+
+def test_a_latch_that_fails_keeps_no_other_from_being_locked_and_is_not_forgotten(left, config):
+    pin, word = left
+    absent = '[latch]\nkind = "command"\nlock = ["/absent"]\nunlock = ["/absent"]\n'
+    with pytest.raises(LatchError, match="/absent"):
+        latch(["lock", "--config", config(absent)])
+    assert not pin.state
+    assert word.exists()
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"kind": "gpio"}', '{"kind": "magnet"}', "\ud800"])
+def test_a_word_that_cannot_be_read_keeps_no_latch_from_being_locked(left, config, text, capsys, caplog):
+    _, word = left
+    word.write_bytes(text.encode(errors="surrogatepass"))
+    assert latch(["lock", "--config", config(PIN_22)]) == 0
+    assert capsys.readouterr().out == "gpio:22: locked\n"
+    assert "cannot be read" in caplog.text
+
+
+def test_a_door_that_ends_well_leaves_no_word_and_one_that_does_not_leaves_it(left):
+    _, word = left
+    with driving(latch_options("servo:18?locked_ms=1.2")):
+        assert word.exists()
+    assert not word.exists()
+    with pytest.raises(LatchError), driving(latch_options("log")):
+        raise LatchError("stuck")
+    assert word.exists()

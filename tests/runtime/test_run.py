@@ -286,6 +286,25 @@ def test_sighup_locks_reads_again_and_goes_on(settings, porches, start):
     assert process.ended() == 0
 
 
+def test_a_kill_after_another_latch_was_written_locks_the_one_that_was_open(settings, porches, start, tmp_path, command):
+    """As systemd does it: a runtime directory for the service, and `latch lock` once it is gone."""
+    run, path = {"RUNTIME_DIRECTORY": str(tmp_path)}, settings("armed")
+    process = start("--config", path, **run)
+    process.until("opens for own")
+    porches.who = "own"
+    process.until("unlocked for own")
+    path.write_text('[latch]\nkind = "log"\n')
+    process.kill()
+    assert settings.moves()[-1] == "unlock"
+    assert command("pawlatch", "latch", "lock", "--config", path, **run).returncode == 0
+    assert settings.moves()[-1] == "lock"
+    process = start("--config", settings("armed"), **run)
+    process.until("opens for own")
+    process.send(signal.SIGTERM)
+    assert process.ended() == 0
+    assert not (tmp_path / "latch.json").exists()
+
+
 def test_signals_are_heard_before_there_is_anything_to_stop(settings, start, tmp_path):
     """While the model is loaded, at the start and again, a SIGHUP must not kill the door, and a SIGTERM ends it with status 0."""
     (tmp_path / "sitecustomize.py").write_text(

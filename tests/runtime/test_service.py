@@ -306,7 +306,8 @@ def test_the_unit_locks_before_and_after_and_is_ready_with_the_first_frame(capsy
     assert settings(text, "ExecStartPre") == settings(text, "ExecStopPost") == [f"{program} latch lock --config {config}"]
     assert settings(text, "ExecStart") == [f"{program} run --config {config}"]
     for line in ("Type=notify", "NotifyAccess=main", "WatchdogSec=15", "Restart=always", "User=pawlatch", "StateDirectory=pawlatch",
-                 "MemoryMax=400M", "OOMPolicy=continue", "ProtectSystem=strict", "NoNewPrivileges=yes", "PrivateTmp=yes", "CapabilityBoundingSet=",
+                 "RuntimeDirectory=pawlatch", "MemoryMax=400M", "OOMPolicy=continue", "ProtectSystem=strict",
+                 "NoNewPrivileges=yes", "PrivateTmp=yes", "CapabilityBoundingSet=",
                  "SystemCallFilter=@system-service", "DevicePolicy=closed", "ExecReload=/bin/kill -HUP $MAINPID"):
         assert line in text.splitlines()
 

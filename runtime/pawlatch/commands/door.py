@@ -21,6 +21,7 @@ from pawlatch.commands.visits import headline, visit_line
 from pawlatch.config import Config, read_config
 from pawlatch.decide import POLICIES, Policy, policy_from_card, policy_to_json
 from pawlatch.door import Cause, Door, Transition
+from pawlatch.driven import driving
 from pawlatch.errors import EngineError, PawlatchError
 from pawlatch.gate import Gate
 from pawlatch.journal import Journal, Setting
@@ -134,6 +135,7 @@ def run(argv: list[str]) -> int:
 def _locked_door(config: Config, args: argparse.Namespace, clock: Clock, panel: Panel) -> Iterator[tuple[Door, Ledger | None]]:
     """A door that is locked before anything else is opened, and locked again however it is left."""
     with ExitStack() as stack:
+        stack.enter_context(driving(config.latch))
         latch = stack.enter_context(closing(open_latch(config.latch, clock=clock)))
         latch.lock()
         ledger = None
@@ -259,8 +261,8 @@ class _Session:
         classifier, policy = self._mind.classifier, self._mind.policy
         if self._ledger is not None:
             self._ledger.journal.describe(Setting(
-                self._door.options.mode, classifier.card.name, classifier.variant, classifier.card.files[classifier.variant].sha256,
-                policy.unlock, policy.name, policy_to_json(policy),
+                self._door.options.mode, classifier.card.name, classifier.variant,
+                classifier.card.files[classifier.variant].sha256, policy.unlock, policy.name, policy_to_json(policy),
             ))
 
     def _view(self, watch: Watch) -> View:

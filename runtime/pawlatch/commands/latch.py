@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+from pawlatch.driven import forget, left_driven
 from pawlatch.errors import LatchError, PawlatchError
 from pawlatch.latch import LatchOptions, latch_options, open_latch
 from pawlatch.sensors import Sensor, SensorOptions, open_sensors
@@ -35,17 +36,17 @@ def latch(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     if args.otherwise is not None and (args.what != "lock" or args.config is None):
         parser.error("--else goes with lock --config")
+    left = left_driven() if args.what == "lock" and args.config is not None else None
     try:
         options = _options(args.config, args.latch)
     except PawlatchError as error:
         if args.otherwise is None:
+            _lock(left)
             raise
         print(f"{error}\nso it is the latch {args.otherwise} that is locked", file=sys.stderr)
         options = latch_options(args.otherwise)
     if args.what == "lock":
-        with closing(open_latch(options)) as opened:
-            opened.lock()
-        print(f"{_name(options)}: locked")
+        _lock(left, options)
         return 0
     if args.what == "state":
         return _state(options)
@@ -68,6 +69,21 @@ def _sensors(config: Path | None) -> SensorOptions:
     door = read_toml(config).get("door", {})
     sensors = door.get("sensors", {}) if isinstance(door, dict) else {}
     return parse(SensorOptions, sensors, name="door.sensors", folder=config.absolute().parent)
+
+
+def _lock(*latches: LatchOptions | None) -> None:
+    """Lock each, whatever becomes of the others; then none is left driven."""
+    failures = []
+    for options in dict.fromkeys(each for each in latches if each is not None):
+        try:
+            with closing(open_latch(options)) as opened:
+                opened.lock()
+            print(f"{_name(options)}: locked")
+        except LatchError as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]
+    forget()
 
 
 def _state(options: LatchOptions) -> int:

@@ -248,7 +248,8 @@ class Link:
         properties.MaximumPacketSize = MOST_PACKET_BYTES
         return properties
 
-    def _connected(self, client: Client, _: object, flags: object, reason: ReasonCode, properties: Properties) -> None:
+    def _connected(self, client: Client, _: object, flags: object, reason: ReasonCode,
+                   properties: Properties | None) -> None:
         if reason.is_failure:
             self._why = f"it refuses: {reason}"
             return
