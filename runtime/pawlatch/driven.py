@@ -1,4 +1,4 @@
-"""Which latch a running door drives, left where `pawlatch latch lock` finds it after a kill: door.toml may name another by then.
+"""Which latch a door drives, left where `pawlatch latch lock` finds it after a kill: door.toml may name another by then.
 
 It is a file in the runtime directory that systemd makes for the service (RuntimeDirectory in systemd.exec(5)). A boot empties
 it, so what was once wired to a pin is not driven after a rewiring. Outside of a service there is none.
