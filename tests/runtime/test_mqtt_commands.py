@@ -23,7 +23,10 @@ def unlock(at: object = NOW_S, code: object = CODE, *, is_retained: bool = False
 
 @pytest.fixture
 def doorman(clock):
-    return Doorman(Codes(CODE, clock=clock), wall_s=lambda: NOW_S)
+    """One that has been there for an hour."""
+    it = Doorman(Codes(CODE, clock=clock), wall_s=lambda: NOW_S, clock=clock)
+    clock.now_s += 3600.0
+    return it
 
 
 @pytest.mark.parametrize(("message", "wish"), [
@@ -71,6 +74,15 @@ def test_a_recorded_command_does_not_open_again(doorman):
         with pytest.raises(RefusedError, match="was sent before"):
             doorman.order(unlock(at))
     assert doorman.order(unlock(NOW_S))
+
+
+def test_a_recorded_command_does_not_open_after_a_restart_either(clock):
+    """A new process does not know what the one before has obeyed, but when itself began."""
+    doorman = Doorman(Codes(CODE, clock=clock), wall_s=lambda: NOW_S, clock=clock)
+    clock.now_s += 1.0
+    with pytest.raises(RefusedError, match="before this door began"):
+        doorman.order(unlock(NOW_S - 1.5))
+    assert doorman.order(unlock(NOW_S - 0.5))
 
 
 @pytest.mark.parametrize("code", ["271829", "", None, 271828, ["271828"], "\ud800", "271828 ", "２71828"])

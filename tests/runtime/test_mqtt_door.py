@@ -86,6 +86,26 @@ def test_a_hold_outlives_the_door(settings, porches, start, broker, ear):  # noq
 
 
 @needs_mosquitto
+def test_an_unlock_that_was_obeyed_opens_no_door_that_starts_again(settings, porches, start, broker, ear, secrets):  # noqa: F811
+    """Who records it, and ends the door by a power cut or a kill, has ten seconds to say it again."""
+    path = settings("armed", table(broker.port, secrets))
+    process = start("--config", path)
+    says(ear, state="locked")
+    order = {"value": "UNLOCK", "code": CODE, "at": time.time()}
+    ear.say(f"{BASE}/lock/set", order)
+    says(ear, lock="UNLOCKED")
+    process.kill()
+    ear.until(f"{BASE}/availability", b"offline".__eq__)
+    start("--config", path)
+    ear.until(f"{BASE}/availability", b"online".__eq__)
+    says(ear, lock="LOCKED")
+    before = settings.moves()
+    ear.say(f"{BASE}/lock/set", order)
+    until(lambda: says(ear)["answer"] in ("it was sent before this door began", "open for 5 s"))
+    assert settings.moves() == before
+
+
+@needs_mosquitto
 def test_the_journal_tells_the_mode_that_was_chosen_and_not_the_settings(settings, porches, start, broker, ear, tmp_path):  # noqa: F811
     """Else it says "opened" of a latch that never moved; as much after the next start, which finds the mode chosen."""
     path = settings("armed", table(broker.port))

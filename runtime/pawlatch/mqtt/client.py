@@ -48,7 +48,7 @@ class Bridge:
                  wall_s: Callable[[], float] = time.time) -> None:
         self._options, self._panel = options, panel
         self._code = read_code(options)
-        self._doorman = Doorman(Codes(self._code, clock=clock), wall_s=wall_s)
+        self._doorman = Doorman(Codes(self._code, clock=clock), wall_s=wall_s, clock=clock)
         self._birth = f"{options.discovery_prefix}/status"
         self._link = Link(options, will=(self._topic("availability"), discovery.OFFLINE), on_message=self._heard,
                           topics=(self._birth, *(self._topic(name) for name in COMMAND_TOPICS)), clock=clock)

@@ -75,10 +75,11 @@ class Codes:
 
 
 class Doorman:
-    """Turns messages into orders; `wall_s` is this machine's clock, unix seconds."""
+    """Turns messages into orders; `wall_s` is this machine's clock, unix seconds, and `clock` monotonic."""
 
-    def __init__(self, codes: Codes, *, wall_s: Callable[[], float] = time.time) -> None:
-        self._codes, self._wall_s = codes, wall_s
+    def __init__(self, codes: Codes, *, wall_s: Callable[[], float] = time.time,
+                 clock: Callable[[], float] = time.monotonic) -> None:
+        self._codes, self._wall_s, self._clock, self._began_s = codes, wall_s, clock, clock()
         self._last_at_s = float("-inf")
 
     def order(self, heard: Heard) -> Request | Task:
@@ -114,6 +115,8 @@ class Doorman:
         if not abs(late_s) <= LATE_S:
             raise RefusedError(f"it is late: sent {late_s:.0f} s ago by the sender's clock, {LATE_S:g} at most"
                                if late_s > 0 else "it comes from the future: the sender's clock and this one differ")
+        if late_s > self._clock() - self._began_s:  # the process before this one may have obeyed it
+            raise RefusedError("it was sent before this door began")
         if at <= self._last_at_s:
             raise RefusedError("it was sent before, or before the last one")
         return float(at)
