@@ -21,7 +21,7 @@ from pawlatch.mqtt.link import Link
 from pawlatch.mqtt.options import MqttOptions
 from pawlatch.mqtt.wire import FLOOD_S, MOST_PACKET_BYTES, PER_S, Pace
 
-from .broker import Broker, Ear, Stub, needs_mosquitto, until
+from .broker import Broker, Ear, Stub, free_port, needs_mosquitto, until
 
 WILL = ("door/availability", "offline")
 
@@ -38,6 +38,12 @@ def open_link():
     yield begin
     for each in opened:
         each.close()
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch):
+    """It is tried again at once: how the waits grow has a test of its own."""
+    monkeypatch.setattr(link_module, "FIRST_RETRY_S", 0.1)
 
 
 @pytest.fixture
@@ -305,7 +311,28 @@ def noise(connection: socket.socket, stopped: threading.Event) -> None:
         connection.sendall(bytes([kind << 4, 5]) + bytes([255, 254, 253, 252, 251]))
 
 
-@pytest.mark.parametrize(("act", "why"), [(silent, "does not answer"), (giant, "268435455 bytes at once"), (noise, "")])
+def unasked(qos: int) -> bytes:
+    """A message of another quality of service than 0, which the client would have to remember: to each, up to 65,535 of them."""
+    body = struct.pack(">H", 8) + b"door/set" + b"\x00\x07" + b"\x00" + b"UNLOCK"
+    return bytes([0x30 | qos << 1, len(body)]) + body
+
+
+def once(connection: socket.socket, stopped: threading.Event) -> None:
+    welcome(connection)
+    connection.sendall(unasked(2))
+    stopped.wait()
+
+
+def repeated(connection: socket.socket, stopped: threading.Event) -> None:
+    welcome(connection)
+    connection.sendall(unasked(1))
+    stopped.wait()
+
+
+@pytest.mark.parametrize(("act", "why"), [
+    (silent, "does not answer"), (giant, "268435455 bytes at once"), (noise, ""),
+    (once, "it wants its messages remembered"), (repeated, "it wants its messages remembered"),
+])
 def test_a_server_that_is_no_broker_is_hung_up_on_and_tried_again(act, why, open_link, monkeypatch, caplog):
     monkeypatch.setattr(link_module, "CONNECT_S", 0.3)
     stub = Stub(act)
@@ -315,6 +342,35 @@ def test_a_server_that_is_no_broker_is_hung_up_on_and_tried_again(act, why, open
     assert why in caplog.text
     assert link._thread.is_alive()
     stub.close()
+
+
+class Waits(threading.Event):
+    """An event that waits for nothing, and knows for how long it should have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waited_s: list[float] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waited_s.append(timeout)
+        if len(self.waited_s) >= 10:
+            self.set()
+        return self.is_set()
+
+
+def test_each_wait_is_twice_as_long_until_a_connection_was_steady(clock, monkeypatch):
+    monkeypatch.setattr(link_module, "FIRST_RETRY_S", 1.0)
+    link = Link(MqttOptions(host="127.0.0.1", port=free_port()), will=None, topics=(), on_message=print, clock=clock)
+    link._stopped = waits = Waits()
+    lived_s = iter([0.0] * 8 + [link_module.STEADY_S + 1, 0.0])
+
+    def live() -> None:
+        clock.now_s += next(lived_s)
+        raise ConnectionResetError
+
+    monkeypatch.setattr(link, "_live", live)
+    link._run()
+    assert waits.waited_s == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 1.0, 2.0]
 
 
 def test_a_server_that_is_slow_makes_nothing_grow(open_link):

@@ -32,11 +32,11 @@ def secret(tmp_path):
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({"host": "mqtt://broker"}, "without mqtt://"), ({"host": "me:secret@broker"}, "host must"), ({"host": ""}, "host must"),
+    ({"host": "home..local"}, "host must be"), ({"host": "mqtt://broker"}, "without mqtt://"), ({"host": "me:secret@broker"}, "host must"), ({"host": ""}, "host must"),
     ({"port": 0}, "port must be 1 to 65535, got 0"), ({"ca": Path("ca.pem")}, "write tls = true"),
     ({"tls": True, "key": Path("k")}, "belong together"), ({"password": "x"}, "needs a username"),
     ({"username": "u", "password": "x", "password_file": Path("p")}, "leave one of them out"),
-    ({"topic": "a/#"}, "topic must"), ({"topic": "$SYS"}, "topic must"), ({"topic": "pets/"}, "topic must"), ({"topic": ""}, "topic must"),
+    ({"topic": "a/#"}, "topic must"), ({"topic": "a\x01b"}, "topic must"), ({"topic": "$SYS"}, "topic must"), ({"topic": "pets/"}, "topic must"), ({"topic": ""}, "topic must"),
     ({"discovery_prefix": "+"}, "discovery_prefix must"), ({"id": "Front Door"}, "id must"), ({"name": ""}, "name must"),
     ({"client_id": "a b"}, "client_id must"),
 ])

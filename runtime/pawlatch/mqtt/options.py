@@ -57,7 +57,7 @@ class MqttOptions:
     pictures: bool = True
 
     def __post_init__(self) -> None:
-        if self.host is not None and not re.fullmatch(r"[^\s/@]{1,253}", self.host):
+        if self.host is not None and not _is_host(self.host):
             raise ConfigError('host must be a name or an address as in "homeassistant.local", without mqtt:// and port, '
                               f"got {self.host!r}")
         if self.port is not None and not 1 <= self.port <= 65535:
@@ -71,7 +71,7 @@ class MqttOptions:
         if self.username is None and (self.password is not None or self.password_file is not None):
             raise ConfigError("a password needs a username; name it below [mqtt]")
         for name, topic in (("topic", self.topic), ("discovery_prefix", self.discovery_prefix)):
-            if not re.fullmatch(r"[^\s/+#$\x00][^\s+#\x00]{0,63}", topic) or topic.endswith("/"):
+            if not re.fullmatch(r"[^\s/+#$\x00][^\s+#\x00]{0,63}", topic) or topic.endswith("/") or not topic.isprintable():
                 raise ConfigError(f'{name} must begin a topic, as "pawlatch" does, without #, +, an outer /, got {topic!r}')
         if not re.fullmatch(r"[a-z0-9_-]{1,32}", self.id):
             raise ConfigError(f"id must be 1 to 32 small letters, digits, - and _, got {self.id!r}")
@@ -94,6 +94,14 @@ class MqttOptions:
     def files(self) -> tuple[Path, ...]:
         """What the door has to read to reach its broker."""
         return tuple(path for path in (self.ca, self.certificate, self.key, self.password_file, self.code_file) if path)
+
+
+def _is_host(text: str) -> bool:
+    try:
+        text.encode("idna")  # as it is looked up: no part may be empty or long
+    except UnicodeError:
+        return False
+    return bool(re.fullmatch(r"[^\s/@]{1,253}", text))
 
 
 def read_password(options: MqttOptions) -> str | None:

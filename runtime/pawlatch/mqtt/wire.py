@@ -5,7 +5,7 @@ from __future__ import annotations
 import select
 import socket
 import ssl
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from pawlatch.errors import ConfigError, MissingExtraError
 from pawlatch.mqtt.options import MqttOptions
@@ -83,7 +83,10 @@ def has_come(connection: SocketLike, wake: socket.socket, *, writes: bool) -> bo
 
 
 class Wary(Client):
-    """paho's client, but one that takes no longer packet than was allowed: paho itself would read 256 MB into memory."""
+    """paho's client, but one that takes no longer packet than was allowed: paho itself would read 256 MB into memory.
+
+    Nor does it take a message that has to be acknowledged, since none was subscribed to: of these paho would remember 65,535.
+    """
 
     refusal = ""
 
@@ -92,6 +95,11 @@ class Wary(Client):
             self.refusal = f"it sends {bufsize} bytes at once; {MOST_PACKET_BYTES} were allowed"
             raise ConnectionError(self.refusal)  # as if the line were broken
         return super()._sock_recv(bufsize)
+
+    def _send_puback(self, mid: int) -> NoReturn:
+        raise ConnectionError("it wants its messages remembered, and none such was asked for")
+
+    _send_pubrec = _send_puback
 
 
 def tls_context(options: MqttOptions) -> ssl.SSLContext:
