@@ -363,21 +363,33 @@ def test_a_crowd_of_orders_is_bounded(open_bridge, house, ear, caplog):
     until(lambda: ear.say(f"{BASE}/lock/set", "LOCK") or json.loads(ear.of(f"{BASE}/state")[-1])["answer"] == "it is locked")
 
 
-def test_an_order_that_waited_behind_others_opens_nothing_any_more(open_bridge, house, ear, caplog, monkeypatch):
-    """It was fresh when it came; meanwhile whoever asked has gone. To lock it is never too late."""
-    monkeypatch.setattr(client_module, "WAIT_S", 0.0)
+@pytest.mark.parametrize(("wait_s", "answer", "moves"), [
+    (0.0, "it waited too long behind other orders; nothing was done", [LOCKED]),
+    (1e9, "open for 5 s", [LOCKED, UNLOCKED]),  # sabotage: it is this guard that keeps it shut
+])
+def test_an_order_that_waited_behind_others_opens_nothing_any_more(wait_s, answer, moves, open_bridge, house, ear, monkeypatch):
+    """It was fresh when it came; meanwhile whoever asked has gone."""
+    monkeypatch.setattr(client_module, "WAIT_S", wait_s)
     busy = threading.Event()
     house.panel.picture = lambda: busy.wait(20) and None
     bridge = open_bridge()
     state(ear, lock="LOCKED")
-    house.door.hold(open=True, for_s=60.0, who="somebody")
     ear.say(f"{BASE}/snapshot/set", "PRESS")
-    ear.say(f"{BASE}/lock/set", "LOCK")
     ear.say(f"{BASE}/lock/set", unlocking())
-    until(lambda: bridge._orders.qsize() == 2)
+    until(lambda: bridge._orders.qsize() == 1)
     busy.set()
-    state(ear, lock="LOCKED", answer="it waited too long behind other orders; nothing was done")
-    house.latch.assert_states([LOCKED, UNLOCKED, LOCKED])
+    state(ear, answer=answer)
+    house.latch.assert_states(moves)
+
+
+def test_it_is_never_too_late_to_lock(open_bridge, house, ear, monkeypatch):
+    monkeypatch.setattr(client_module, "WAIT_S", 0.0)
+    open_bridge()
+    state(ear, lock="LOCKED")
+    house.door.hold(open=True, for_s=60.0, who="somebody")
+    state(ear, lock="UNLOCKED")
+    ear.say(f"{BASE}/lock/set", "LOCK")
+    state(ear, lock="LOCKED", answer="locked")
 
 
 def test_a_door_that_opened_a_moment_ago_is_locked_though_nobody_has_seen_it_open(open_bridge, house, ear, monkeypatch):

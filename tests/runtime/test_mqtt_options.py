@@ -45,6 +45,12 @@ def test_what_is_wrong_is_named(options, message):
         MqttOptions(**options)
 
 
+def test_no_password_is_told_that_stands_before_the_host():
+    with pytest.raises(ConfigError) as caught:
+        MqttOptions(host="mqtt://me:s3cret@broker")
+    assert "s3cret" not in str(caught.value)
+
+
 def test_the_port_goes_with_encryption():
     assert MqttOptions().port_or_default == 1883
     assert MqttOptions(tls=True).port_or_default == 8883

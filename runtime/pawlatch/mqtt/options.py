@@ -59,7 +59,7 @@ class MqttOptions:
     def __post_init__(self) -> None:
         if self.host is not None and not _is_host(self.host):
             raise ConfigError('host must be a name or an address as in "homeassistant.local", without mqtt:// and port, '
-                              f"got {self.host!r}")
+                              f"got {re.sub('.*@', '…@', self.host)!r}")  # before it may be a password
         if self.port is not None and not 1 <= self.port <= 65535:
             raise ConfigError(f"port must be 1 to 65535, got {self.port}")
         if not self.tls and (self.ca or self.certificate):
