@@ -126,6 +126,18 @@ def test_the_journal_tells_the_mode_that_was_chosen_and_not_the_settings(setting
 
 
 @needs_mosquitto
+def test_a_door_that_opened_is_said_to_have_opened_whatever_mode_was_chosen_since(settings, porches, start, broker, ear):  # noqa: F811
+    start("--config", settings("armed", table(broker.port)))
+    says(ear, state="locked")
+    porches.who = "own"
+    says(ear, lock="UNLOCKED")
+    ear.say(f"{BASE}/mode/set", {"value": "observe", "at": time.time()})
+    says(ear, mode="observe")
+    porches.who = None
+    assert json.loads(ear.until(f"{BASE}/event"))["event_type"] == "opened"
+
+
+@needs_mosquitto
 def test_sighup_keeps_the_bridge(settings, porches, start, broker, ear):  # noqa: F811
     process = start("--config", settings("observe", table(broker.port)))
     says(ear, mode="observe", state="locked")

@@ -169,6 +169,7 @@ class _Session:
         self._wishes, self._panel = wishes, panel
         self._attendant = Attendant(door, folder=None if ledger is None else config.journal.folder)
         self._board, self._strain = board, UNKNOWN.strain
+        self._was_armed: bool | None = None  # when it unlocked for the visit that goes on
         self._config, self._mind, self._door, self._ledger = config, mind, door, ledger
         self._clock, self._notifier, self._show = clock, notifier, show
 
@@ -277,11 +278,14 @@ class _Session:
 
     def _visited(self, visit: Visit) -> None:
         say(visit_line(visit))
+        armed, self._was_armed = bool(self._was_armed), None
         if self._panel is not None:
-            self._panel.visited(visit, event=None if self._ledger is None else self._ledger.newest, armed=self._door.is_armed)
+            self._panel.visited(visit, event=None if self._ledger is None else self._ledger.newest, armed=armed)
 
     def _tell(self, step: Step) -> None:
         policy = self._mind.policy
+        if self._was_armed is None and step.visit is not None and step.visit.unlocked:
+            self._was_armed = self._door.is_armed
         if self._show is not None:
             self._show.publish(lambda: draw(step, policy=policy))
         if self._panel is not None:
