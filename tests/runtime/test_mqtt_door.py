@@ -243,13 +243,21 @@ def play(start, draw_clip, tmp_path):  # noqa: F811
     return played
 
 
+@pytest.fixture(scope="module")
+def peace() -> list[int]:
+    """How many frames a door saw without a broker, each time that it was tried."""
+    return []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [
     "nobody there", "silence", "a byte a second", "a flood", pytest.param("an assault on mosquitto", marks=needs_mosquitto)])
-def test_no_broker_costs_a_frame_or_opens_the_door(kind, siege, settings, play, secrets):  # noqa: F811
+def test_no_broker_costs_a_frame_or_opens_the_door(kind, siege, settings, play, secrets, peace):  # noqa: F811
     besieged, port = [], siege(kind)
-    for _ in range(ATTEMPTS):
-        alone, _ = play(settings("armed"))
+    for attempt in range(ATTEMPTS):
+        if attempt or not peace:
+            peace.append(play(settings("armed"))[0])
+        alone = peace[-1]
         seen, latch = play(settings("armed", table(port, secrets)))
         assert latch == "latch: locked at 0.0 s"
         besieged.append((alone, seen))
