@@ -136,7 +136,7 @@ def test_no_refusal_tells_what_came(doorman):
         with pytest.raises(RefusedError) as caught:
             doorman.order(message)
         assert "3141592" not in str(caught.value)
-        assert "s3cret" not in str(caught.value) or message.topic == "s3cret"
+        assert "s3cret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("guard", "without", "message"), [

@@ -93,7 +93,7 @@ class Doorman:
         value = command.get("value")
         wish = self._wish(heard.topic, value)
         if wish is None:
-            raise RefusedError(f"{heard.topic} knows no such value")
+            raise RefusedError("no such order is known")
         if opens_more(wish):
             at_s = self._fresh(command.get("at"))
             if isinstance(wish, Request) and wish.wish is Wish.UNLOCK:
