@@ -340,6 +340,7 @@ def without_onnx(bundle: Path) -> Path:
 
 def test_a_previous_one_that_no_longer_goes_here_stays_the_previous_one(capsys, published, old, tmp_path):
     """Its door would stay locked from the next start on."""
+    pytest.importorskip("onnxruntime", reason='ONNX Runtime is absent; pip install "pawlatch[onnx]"')
     settings = tmp_path / "door.toml"
     settings.write_text(f'[model]\nbundle = "{without_onnx(old)}"\nvariant = "onnx_float32"\n')
     model(capsys, "pull", published("new"), "--config", settings)
