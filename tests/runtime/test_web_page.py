@@ -240,12 +240,6 @@ def test_without_the_word_a_form_from_elsewhere_would_be_carried_out(page, owner
     assert [request.wish for request in page.loop.asked] == [Wish.LOCK]
 
 
-@pytest.mark.parametrize("path", ["/visits/" + 5000 * "9", "/visits?before=" + 5000 * "9", "/" + 2000 * "a"])
-def test_an_address_without_end_is_refused_and_fills_no_log(owner, stranger, path, caplog):
-    assert [visitor.get(path).status for visitor in (owner, stranger)] == [414, 414]
-    assert not caplog.records
-
-
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8090", "", "127.0.0.1.evil.example", "localhost.evil.example", "[evil]", "a b"])
 def test_a_name_that_a_stranger_points_at_us_is_refused(page, owner, host):
     answer = owner.get("/", Host=host or " ")

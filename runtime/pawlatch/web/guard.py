@@ -1,4 +1,4 @@
-"""What every request must pass: the right Host, a short address and body, a form of this page. And every response's headers."""
+"""What every request must pass: the right Host, small bodies, forms from this page alone. And the headers of every response."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-ADDRESS_BYTES = 1024  # of path and query; a number of thousands of digits is an error wherever it is read
 BODY_BYTES, BODY_S, FIELDS = 4096, 10.0, 16
 HEADERS = {
     "Cache-Control": "no-store",
@@ -47,12 +46,11 @@ class Guard:
                     headers["Connection"] = "close"
             await send(message)
 
-        app = self._app
-        if not self.is_ours(Request(scope).headers.get("host", "")):
-            app = PlainTextResponse("this name is not the door's; add it to names below [web] in door.toml\n", 421)
-        elif len(scope["raw_path"]) + len(scope["query_string"]) > ADDRESS_BYTES:
-            app = PlainTextResponse("there is no such address\n", 414)
-        await app(scope, receive, guarded)
+        if self.is_ours(Request(scope).headers.get("host", "")):
+            await self._app(scope, receive, guarded)
+        else:
+            refusal = PlainTextResponse("this name is not the door's; add it to names below [web] in door.toml\n", 421)
+            await refusal(scope, receive, guarded)
 
     def is_ours(self, host: str) -> bool:
         """Whether a Host is one of our names, or an address in digits: those no stranger's name server can make its own."""
