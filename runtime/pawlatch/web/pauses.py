@@ -1,6 +1,7 @@
 """Wrong tokens cost time: each makes the pause longer in which nothing more is tried, for its address and for all together.
 
-While a pause lasts, the right token is not looked at either, so that nobody learns from the answer. Who is logged in
+Who came in from an address before waits there for its own wrong tokens alone: strangers who try at the end of each pause, from
+many addresses, would else keep an owner out for good. While a pause lasts, the right token is not looked at either, so that nobody learns from the answer. Who is logged in
 already notices nothing of it. The table is bounded: of many addresses, the oldest are forgotten.
 """
 
@@ -39,14 +40,16 @@ class Pauses:
         self._clock = clock
         self._together = _Count()
         self._by_address: OrderedDict[str, _Count] = OrderedDict()
+        self._known: OrderedDict[str, None] = OrderedDict()  # whence somebody came in
 
     def __len__(self) -> int:
         return len(self._by_address)
 
     def left_s(self, address: str) -> float:
         """For how long nothing of this address is tried; 0 where it may try."""
-        own = self._by_address.get(_network(address), _Count())
-        return max(0.0, max(own.until_s, self._together.until_s) - self._clock())
+        key = _network(address)
+        together_s = 0.0 if key in self._known else self._together.until_s
+        return max(0.0, max(self._by_address.get(key, _Count()).until_s, together_s) - self._clock())
 
     def wrong(self, address: str) -> None:
         """It tried, and was wrong."""
@@ -59,7 +62,12 @@ class Pauses:
 
     def right(self, address: str) -> None:
         """It knew the token."""
-        self._by_address.pop(_network(address), None)
+        key = _network(address)
+        self._by_address.pop(key, None)
+        self._known[key] = None
+        self._known.move_to_end(key)
+        while len(self._known) > ADDRESSES:
+            self._known.popitem(last=False)
 
 
 def _network(address: str) -> str:
