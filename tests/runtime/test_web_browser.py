@@ -121,6 +121,19 @@ def test_the_state_and_the_picture_keep_fresh_by_themselves(browser, url, token,
     assert browser.messages == []  # among others, nothing that the content policy refused
 
 
+def test_what_changed_while_a_button_had_the_focus_is_shown_once_it_has_gone(browser, url, token, loop):
+    """A button is not taken away from under a finger; but the state that was not shown then is not lost."""
+    loop.show(held=Held(False, 60.0, "anna"))
+    log_in(browser, url, token)
+    wait_for(browser, "anna holds it locked")
+    browser.run("document.querySelector('#now button').focus()")
+    loop.show(faults={Cause.CAMERA: "somebody hung a towel over it"})
+    browser.until("performance.getEntriesByType('resource').filter(it => it.name.endsWith('/now')).length > 2")
+    assert "a towel" not in text(browser)
+    browser.run("document.activeElement.blur()")
+    wait_for(browser, "somebody hung a towel over it")
+
+
 def test_unlocking_end_to_end(browser, settings, porches, start, tmp_path):
     """From the token to the latch that moved and the journal that names who: the whole process, and a browser without scripts."""
     config = settings("armed", "unlock_s = 60.0\n[web]\nport = 0")

@@ -12,8 +12,7 @@ async function refresh() {
     if (answer.type === "opaqueredirect") return location.reload(); // logged out
     if (!answer.ok) throw new Error(String(answer.status));
     const text = await answer.text();
-    if (text !== now.dataset.was && !now.contains(document.activeElement)) now.innerHTML = text;
-    now.dataset.was = text;
+    if (text !== now.dataset.was && !now.contains(document.activeElement)) now.innerHTML = now.dataset.was = text;
     now.classList.remove("lost");
   } catch {
     now.classList.add("lost"); // what is shown may be old
