@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from starlette.applications import Starlette
+from starlette.convertors import IntegerConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -17,8 +18,18 @@ from pawlatch.web.asking import Asking
 from pawlatch.web.desk import Desk, Endpoint
 from pawlatch.web.entrance import Entrance
 from pawlatch.web.guard import Guard
-from pawlatch.web.visits import Visits
+from pawlatch.web.visits import NUMBER, Visits
 from pawlatch.web.watching import Watching
+
+
+
+class _Number(IntegerConvertor):
+    """An event's. Of thousands of digits, which Python refuses to read, a stranger could make errors in the log."""
+
+    regex = NUMBER
+
+
+register_url_convertor("number", _Number())
 
 ASSETS = {"page.css": "text/css", "page.js": "text/javascript", "paw.svg": "image/svg+xml"}
 
@@ -46,14 +57,14 @@ def app(desk: Desk, *, names: Iterable[str]) -> ASGIApp:
         _get("/live.mjpg", shown(watching.live)),
         _get("/live.jpg", shown(watching.snapshot)),
         _get("/visits", shown(visits.list)),
-        _get("/visits/{id:int}", shown(visits.one)),
-        _get("/visits/{id:int}/{kind}.jpg", shown(visits.picture)),
+        _get("/visits/{id:number}", shown(visits.one)),
+        _get("/visits/{id:number}/{kind}.jpg", shown(visits.picture)),
         _get("/machine", shown(watching.machine)),
         _get("/confirm", shown(asking.confirm_page)),
 
         _post("/ask", asked(asking.ask)),
         _post("/confirm", asked(asking.confirm)),
-        _post("/visits/{id:int}/label", asked(visits.label)),
+        _post("/visits/{id:number}/label", asked(visits.label)),
         _post("/install", asked(watching.install)),
         _post("/logout", asked(entrance.logout)),
     ], exception_handlers={HTTPException: refused, JournalError: refused}), names=names)

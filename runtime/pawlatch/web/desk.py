@@ -93,12 +93,14 @@ class Desk:
         """An endpoint for a form of this page, sent by those who are logged in."""
 
         async def endpoint(request: Request) -> Response:
-            session = self.session_of(request)
-            if session is None:
+            if self.session_of(request) is None:
                 return RedirectResponse("/login", 303)
             if not is_from_here(request.headers):
                 raise HTTPException(403, "this form was sent by another page")
             form = await read_form(request)
+            session = self.session_of(request)  # once more: it may have ended while the form came in
+            if session is None:
+                return RedirectResponse("/login", 303)
             if not session.is_form(form.get("form", "")):
                 raise HTTPException(403, "this form is not one of this session; open the page again")
             return await act(request, session, form)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
@@ -22,7 +23,7 @@ from pawlatch.web.sessions import Session
 
 PER_PAGE = 12
 KINDS = ("best", "strip")
-LARGEST_ID = 2**63 - 1  # SQLite's
+NUMBER = "[0-9]{1,18}"  # of an event; SQLite's end at 2**63
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Filter:
             wanted = date.fromisoformat(query.get("day", ""))
             day = wanted if _bounds(wanted)[0].timestamp() >= 0 else None
         return cls(query.get("seen", ""), query.get("door", ""), query.get("truth", ""), day,
-                   int(before) if before.isdecimal() and int(before) <= LARGEST_ID else None)
+                   int(before) if re.fullmatch(NUMBER, before) else None)
 
     @property
     def query(self) -> str:
@@ -128,8 +129,6 @@ def _bounds(day: date) -> tuple[datetime, datetime]:
 
 def _number(request: Request) -> int:
     number: int = request.path_params["id"]
-    if number > LARGEST_ID:
-        raise HTTPException(404)
     return number
 
 
