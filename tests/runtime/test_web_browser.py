@@ -177,6 +177,25 @@ def test_holding_a_mode_and_logging_out(browser, url, token, loop):
     assert browser.run("location.pathname") == "/login"
 
 
+@pytest.mark.parametrize("screen", SCREENS)
+def test_a_visits_picture_is_whole(browser, url, token, tmp_path, clock, stay, screen):
+    """An animal at the edge of the porch is not cut off where one is asked who it was."""
+    with Journal(JournalOptions(folder=tmp_path / "journal"), clock=clock) as journal:
+        journal.visit(stay(0.0, own=0.9))
+        journal.flush()
+    width, height = SCREENS[screen]
+    browser.look(width=width, height=height)
+    log_in(browser, url, token)
+    for path in ("/", "/visits", "/visits/1"):
+        browser.open(url + path)
+        picture = "document.querySelector('img[src$=\"/best.jpg\"]')"
+        browser.run(f"{picture}.scrollIntoView()")
+        browser.until(f"{picture}.naturalWidth > 0")
+        assert browser.run(f"""(() => {{
+            const it = {picture}, ratio = it.clientWidth / it.clientHeight * it.naturalHeight / it.naturalWidth;
+            return getComputedStyle(it).objectFit === "contain" ? 1 : Math.min(ratio, 1 / ratio)}})()""") > 0.98
+
+
 def test_a_visit_is_labelled_with_one_click(browser, url, token, tmp_path, clock, stay):
     with Journal(JournalOptions(folder=tmp_path / "journal"), clock=clock) as journal:
         journal.visit(stay(0.0, own=0.9))
