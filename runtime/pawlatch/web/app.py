@@ -21,6 +21,7 @@ from pawlatch.web.guard import Guard
 from pawlatch.web.visits import NUMBER, Visits
 from pawlatch.web.watching import Watching
 
+ASSETS = {"page.css": "text/css", "page.js": "text/javascript", "paw.svg": "image/svg+xml"}
 
 
 class _Number(IntegerConvertor):
@@ -30,8 +31,6 @@ class _Number(IntegerConvertor):
 
 
 register_url_convertor("number", _Number())
-
-ASSETS = {"page.css": "text/css", "page.js": "text/javascript", "paw.svg": "image/svg+xml"}
 
 
 def app(desk: Desk, *, names: Iterable[str]) -> ASGIApp:

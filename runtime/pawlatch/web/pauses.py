@@ -1,8 +1,9 @@
 """Wrong tokens cost time: each makes the pause longer in which nothing more is tried, for its address and for all together.
 
 Who came in from an address before waits there for its own wrong tokens alone: strangers who try at the end of each pause, from
-many addresses, would else keep an owner out for good. While a pause lasts, the right token is not looked at either, so that nobody learns from the answer. Who is logged in
-already notices nothing of it. The table is bounded: of many addresses, the oldest are forgotten.
+many addresses, would else keep an owner out for good. While a pause lasts, the right token is not looked at either, so that
+nobody learns from the answer. Who is logged in already notices nothing of it. The tables are bounded: of many addresses, the
+oldest are forgotten.
 """
 
 from __future__ import annotations

@@ -48,8 +48,8 @@ class Tokens:
             raise OutputError(f"cannot write {error.filename}: no permission; it belongs to the door's user, "
                               "so try: sudo pawlatch web token") from error
         except OSError as error:
-            raise OutputError(f"cannot write {self.path(kind)}: {error.strerror}; name the journal's folder by --config door.toml "
-                              "or --journal DIR") from error
+            raise OutputError(f"cannot write {self.path(kind)}: {error.strerror}; "
+                              "name the journal's folder by --config door.toml or --journal DIR") from error
         return token
 
     def hash(self, kind: Kind) -> str | None:
