@@ -10,6 +10,7 @@ Exit status 1: something did not hold; 2: this machine cannot do it.
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
 import tempfile
@@ -35,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--report", type=Path, metavar="FILE.md", help="where the table goes, beside the standard output")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep disk and consoles in this new folder")
     args = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the emulator, and what is unpacked, goes too
     try:
         with tempfile.TemporaryDirectory(dir=_roomy()) as temporary:
             return _try(args, args.keep or Path(temporary) / "work")
