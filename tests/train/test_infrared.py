@@ -67,6 +67,7 @@ def test_photos_that_chose_promise_nothing():
     assert infrared_point(nobody, nobody, by_brightness, **HOW) == {}
 
 
+@pytest.mark.slow
 def test_the_card_holds_it_and_the_door_takes_it(trained):
     model, told = trained
     card = read_card(model)

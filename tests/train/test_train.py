@@ -158,6 +158,7 @@ def test_a_label_without_a_readable_photo_is_refused(tmp_path, command):
     assert not (tmp_path / "model").exists()
 
 
+@pytest.mark.slow
 def test_imagenet_weights_that_cannot_be_had_are_an_error_and_auto_takes_the_starter_loudly(tmp_path, command):
     photos = photos_of(tmp_path / "photos", rex=6, _other=6)
     nowhere = {"HOME": str(tmp_path / "home"), "KERAS_HOME": str(tmp_path / "keras"), "https_proxy": "http://127.0.0.1:9"}
