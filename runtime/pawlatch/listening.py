@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from pawlatch.errors import ConfigError
 
 LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost")
@@ -15,18 +17,19 @@ def check_listening(port: int | None, host: str, fps: float) -> None:
     """
     if port is not None and not 0 <= port <= 65535:
         raise ConfigError(f"port must be 1 to 65535, or 0 for any free one, got {port}")
-    if not _can_be_host(host):
+    if not is_host(host):
         raise ConfigError(f"host must be an address of this machine, got {host!r}; write 127.0.0.1")
     if not 0.2 <= fps <= 30:
         raise ConfigError(f"fps must be 0.2 to 30 pictures a second, got {fps:g}")
 
 
-def _can_be_host(host: str) -> bool:
-    """Whether it can be looked up at all: of what cannot, getaddrinfo raises no OSError."""
+def is_host(text: str) -> bool:
+    """Whether it is a name or an address that can be looked up: of what cannot, getaddrinfo raises no OSError."""
     try:
-        return host in LOCAL_HOSTS or (host.isprintable() and host.encode("idna") != b"")
+        text.encode("idna")  # no part may be empty or long
     except UnicodeError:
         return False
+    return text.isprintable() and re.fullmatch(r"[^\s/@]{1,253}", text) is not None
 
 
 def address(scheme: str, host: str, port: int) -> str:

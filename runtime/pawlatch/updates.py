@@ -33,16 +33,6 @@ _SUMMARIES = {"installed": "{version} is installed: {verdict}", "same": "{versio
               "worse": "{version} is not taken: {verdict}"}  # by what `pawlatch model pull --json` calls it
 _COMPLAINT = "pawlatch: "  # how the command line begins one; libraries write to stderr too
 _PROGRAM = "import sys; from pawlatch.cli import main; sys.exit(main())"
-_LOOK = """
-import sys
-from pathlib import Path
-from pawlatch.delivery import look
-from pawlatch.errors import PawlatchError
-try:
-    print(look(sys.argv[1], key=Path(sys.argv[2]) if sys.argv[2:] else None).version)
-except PawlatchError as error:
-    sys.exit(f"pawlatch: {error}")
-"""
 
 
 @dataclass(frozen=True)
@@ -146,8 +136,7 @@ class Updater:
             self._wait_s = self._options.check_s or None
 
     def _look(self) -> None:
-        key = [str(self._options.key)] if self._options.key else []
-        latest = self._said(_LOOK, str(self._options.url), *key, within_s=_LOOK_S).strip()
+        latest = self._said("look", within_s=_LOOK_S)["version"]
         self._note_installed()
         is_news = latest not in (self._status.installed, self._status.latest)
         if is_news:
@@ -156,10 +145,7 @@ class Updater:
         self._note(latest=latest, summary=summary, refusal=None)
 
     def _install(self) -> None:
-        named = ["--config", str(self._config)] if self._config else []
-        key = ["--key", str(self._options.key)] if self._options.key else []
-        arguments = ["model", "pull", str(self._options.url), "--into", str(self._bundle), *named, *key, "--json"]
-        told: dict[str, Any] = json.loads(self._said(_PROGRAM, *arguments, within_s=_PULL_S))
+        told = self._said("pull", within_s=_PULL_S)
         self._note_installed()
         verdict = told["trial"]["verdict"] if told["trial"] else told["selftest"]
         summary = _SUMMARIES[told["status"]].format(version=told["version"], verdict=verdict)
@@ -167,15 +153,18 @@ class Updater:
         self._note(latest=told["version"], is_installing=False, summary=summary,
                    refusal=verdict if told["status"] == "worse" else None)
 
-    def _said(self, program: str, *arguments: str, within_s: float) -> str:
-        """What a Python program says in a process of its own.
+    def _said(self, action: str, *, within_s: float) -> dict[str, Any]:
+        """What `pawlatch model` says in a process of its own.
 
         Raises:
             UpdateError: it refused, or was ended.
         """
         import subprocess
 
-        command = [sys.executable, "-P", "-c", program, *arguments]
+        named = ["--config", str(self._config)] if self._config else []
+        key = ["--key", str(self._options.key)] if self._options.key else []
+        command = [sys.executable, "-P", "-c", _PROGRAM, "model", action, str(self._options.url), "--into", str(self._bundle),
+                   *named, *key, "--json"]
         environment = {name: value for name, value in os.environ.items() if name not in ("NOTIFY_SOCKET", "WATCHDOG_USEC")}
         with self._lock:
             if self._is_closed:
@@ -196,7 +185,8 @@ class Updater:
                 self._child = None
         status = child.returncode
         if status in (0, 1) and out:
-            return out
+            told: dict[str, Any] = json.loads(out)
+            return told
         said = [line.removeprefix(_COMPLAINT) for line in complaint.splitlines() if line.startswith(_COMPLAINT)]
         raise UpdateError(said[-1] if said else f"it ended with status {status}")
 

@@ -77,6 +77,16 @@ def signed(capsys, published, key) -> Path:
     return bundle
 
 
+def test_looking_changes_nothing_and_tells_what_is_published(capsys, published, old, tmp_path):
+    new, before = published("new"), sorted(old.rglob("*"))
+    told = json.loads(model(capsys, "look", new, "--into", old, "--json"))
+    assert (told["version"].split()[0], told["before"].split()[0]) == ("new", "old")
+    assert f"{told['version']} is at {new}" in model(capsys, "look", new, "--into", old)
+    assert sorted(old.rglob("*")) == before
+    assert "name where the bundle is" in model(capsys, "look", "--into", old, status=2)
+    assert "pawlatch.json" in model(capsys, "look", tmp_path / "absent", "--into", old, status=2)
+
+
 def test_a_signed_bundle_is_taken_and_its_signer_kept(capsys, signed, old, key):
     assert f"signed by {key}.pub" in model(capsys, "pull", signed, "--into", old, "--key", f"{key}.pub")
     assert version(old).startswith("signed ")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -25,8 +24,9 @@ from pawlatch.web.options import WebOptions
 from pawlatch.web.server import Page
 
 from . import page_kit, test_run
+from .broker import until
 from .browser import Browser
-from .page_kit import DEADLINE_S, folder_with_token
+from .page_kit import folder_with_token
 
 panel, loop, token = page_kit.panel, page_kit.loop, page_kit.token
 porches, settings, start = test_run.porches, test_run.settings, test_run.start
@@ -251,10 +251,7 @@ def test_without_the_guard_another_page_would_lock_the_door(browser, url, token,
     log_in(browser, url, token)
     browser.run(f"location.href = 'http://127.0.0.1:{other_page(url)}/index.html'")
     browser.until(f"location.origin === {url!r} && document.readyState !== 'loading'")
-    until_s = time.monotonic() + DEADLINE_S
-    while not loop.asked:
-        assert time.monotonic() < until_s
-        time.sleep(0.01)
+    until(lambda: bool(loop.asked))
 
 
 def test_a_strange_name_for_our_address_shows_nothing(browser, url, token):

@@ -27,6 +27,7 @@ from pawlatch.web.options import WebOptions
 from pawlatch.web.server import Page
 
 from . import page_kit
+from .broker import until
 from .page_kit import DEADLINE_S, FORM, Visitor, folder_with_token, next_jpeg, stream_of
 
 panel, loop, token = page_kit.panel, page_kit.loop, page_kit.token
@@ -154,9 +155,7 @@ def test_who_is_logged_out_sees_no_more_of_the_stream(page, owner):
     until_s = time.monotonic() + DEADLINE_S
     while next_jpeg(answer):
         assert time.monotonic() < until_s
-    while page.desk.stream.viewers:  # the server's side hears of it a moment later
-        assert time.monotonic() < until_s
-        time.sleep(0.01)
+    until(lambda: page.desk.stream.viewers == 0)  # the server's side hears of it a moment later
 
 
 def test_who_is_logged_out_while_a_form_comes_in_asks_for_nothing_more(page, owner, monkeypatch):

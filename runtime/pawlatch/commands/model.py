@@ -16,7 +16,7 @@ from pawlatch.card import CARD_NAME, parse_card, read_bundle
 from pawlatch.classify import Classifier
 from pawlatch.commands.arguments import whole
 from pawlatch.config import Config, read_config
-from pawlatch.delivery import Arrival, arrive, look, model_options, take_back, take_over
+from pawlatch.delivery import Arrival, Offer, arrive, look, model_options, take_back, take_over
 from pawlatch.errors import ConfigError, ModelCardError, PawlatchError
 from pawlatch.model import open_model
 from pawlatch.push import push
@@ -34,12 +34,25 @@ def model(argv: list[str]) -> int:
     return int(args.act(args))
 
 
-def _pull(args: argparse.Namespace) -> int:
+def _look(args: argparse.Namespace) -> int:
     config, bundle = _place(args)
+    offer, _ = _offered(args, config)
+    before = installed(bundle)[1] if (bundle / CARD_NAME).is_file() else None
+    return _end(args, {"version": offer.version, "before": before},
+                f"{offer.version} is at {offer.source.place}; {bundle} holds {before or 'none'}")
+
+
+def _offered(args: argparse.Namespace, config: Config) -> tuple[Offer, Path | None]:
+    """What is published, and the key that must vouch for it."""
     place, key = args.url or config.update.url, args.key or config.update.key
     if place is None:
         raise ConfigError("name where the bundle is, as https://… or a folder, or write url = \"…\" below [update]")
-    offer = look(place, key=key)
+    return look(place, key=key), key
+
+
+def _pull(args: argparse.Namespace) -> int:
+    config, bundle = _place(args)
+    offer, key = _offered(args, config)
     before = installed(bundle)[1] if (bundle / CARD_NAME).is_file() else None
     told: dict[str, Any] = {"version": offer.version, "before": before, "status": "same", "selftest": "", "trial": None}
     if before == offer.version and _is_whole(args, bundle):
@@ -186,11 +199,14 @@ def _parser() -> argparse.ArgumentParser:
     insist.add_argument("--even-if-worse", action="store_true",
                         help="take it although it is worse at this door; never one that fails hash, signature or self-test")
 
-    pull = actions.add_parser("pull", parents=[here, into, trying, insist, told],
+    offered = argparse.ArgumentParser(add_help=False)
+    offered.add_argument("url", nargs="?", metavar="URL",
+                         help="https://… or a folder of a bundle (default: [update] of the settings)")
+    offered.add_argument("--key", type=Path, metavar="PUBLIC", help="only a bundle that one of these public keys has signed")
+    actions.add_parser("look", parents=[here, into, offered, told], help="which bundle is published, and which is here"
+                       ).set_defaults(act=_look)
+    pull = actions.add_parser("pull", parents=[here, into, offered, trying, insist, told],
                               help="fetch a bundle, check and try it, and switch")
-    pull.add_argument("url", nargs="?", metavar="URL",
-                      help="https://… or a folder of a bundle (default: [update] of the settings)")
-    pull.add_argument("--key", type=Path, metavar="PUBLIC", help="only a bundle that one of these public keys has signed")
     pull.add_argument("--origin", metavar="TEXT", help="write this down as where it came from, instead of URL")
     pull.set_defaults(act=_pull)
     pushing = actions.add_parser("push", parents=[insist], help="bring a bundle to a device by ssh, which then pulls it")

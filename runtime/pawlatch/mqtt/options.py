@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pawlatch.errors import ConfigError
+from pawlatch.listening import is_host
 
 PASSWORD_VARIABLE, CODE_VARIABLE = "PAWLATCH_MQTT_PASSWORD", "PAWLATCH_MQTT_CODE"
 PORT, TLS_PORT = 1883, 8883
@@ -57,7 +58,7 @@ class MqttOptions:
     pictures: bool = True
 
     def __post_init__(self) -> None:
-        if self.host is not None and not _is_host(self.host):
+        if self.host is not None and not is_host(self.host):
             raise ConfigError('host must be a name or an address as in "homeassistant.local", without mqtt:// and port, '
                               f"got {re.sub('.*@', '…@', self.host)!r}")  # before it may be a password
         if self.port is not None and not 1 <= self.port <= 65535:
@@ -94,14 +95,6 @@ class MqttOptions:
     def files(self) -> tuple[Path, ...]:
         """What the door has to read to reach its broker."""
         return tuple(path for path in (self.ca, self.certificate, self.key, self.password_file, self.code_file) if path)
-
-
-def _is_host(text: str) -> bool:
-    try:
-        text.encode("idna")  # as it is looked up: no part may be empty or long
-    except UnicodeError:
-        return False
-    return bool(re.fullmatch(r"[^\s/@]{1,253}", text))
 
 
 def read_password(options: MqttOptions) -> str | None:

@@ -36,16 +36,16 @@ _UNITS = {
 }
 _INIT = """#!/bin/busybox sh
 export PATH=/bin
-busybox mkdir -p /proc /sys /dev /root
+busybox mkdir -p /proc /sys /dev /disk
 busybox mount -t proc proc /proc
 busybox mount -t devtmpfs dev /dev
 for module in {modules}; do busybox insmod /modules/$module; done
 for word in $(busybox cat /proc/cmdline); do case $word in root=*) root=${{word#root=}};; esac; done
 while ! [ -b $root ]; do busybox usleep 100000; done
-busybox mount -t ext4 $root /root
-busybox mount --move /dev /root/dev
+busybox mount -t ext4 $root /disk
+busybox mount --move /dev /disk/dev
 busybox umount /proc
-exec busybox switch_root /root /sbin/init
+exec busybox switch_root /disk /sbin/init
 """
 
 

@@ -116,7 +116,7 @@ class Trials:
         return self._ended(machine, "stop", "systemctl kill -s STOP --kill-whom=main pawlatch")
 
     def broken_settings(self, machine: Machine, change: str) -> Outcome:
-        machine.run(f"cp -p {SETTINGS} /root/door.toml")
+        machine.run(f"cp -p {SETTINGS} /opt/stage/door.toml")
         opened = self.open(machine)
         restarts = int(self.shown(machine, "NRestarts"))
         machine.run(f"{change} {SETTINGS}; systemctl kill -s KILL --kill-whom=main pawlatch; echo '<5>mark: broken' > /dev/kmsg")
@@ -125,7 +125,7 @@ class Trials:
         high_s = history.high_after(history.marks["broken"])
         rises = sum(move.is_high for move in history.moves if move.time_s > history.marks["broken"])
         tried = int(self.shown(machine, "NRestarts")) - restarts
-        machine.run(f"cp -p /root/door.toml {SETTINGS}; systemctl restart --no-block pawlatch")
+        machine.run(f"cp -p /opt/stage/door.toml {SETTINGS}; systemctl restart --no-block pawlatch")
         self.cast(machine, "nobody")
         back = self._until(machine, lambda: self.shown(machine, "StatusText") == "locked", 120)
         return (opened and high_s < 30 * SLOW[self._kind] and rises == 0 and tried > 0 and back,
@@ -201,7 +201,7 @@ class Trials:
 
     def power_goes(self, machine: Machine, *, writing: bool = False) -> Outcome:
         if writing:
-            machine.run("systemd-run -q sh -c 'while :; do dd if=/dev/zero of=/root/other bs=64k count=100 conv=fsync; done'")
+            machine.run("systemd-run -q sh -c 'while :; do dd if=/dev/zero of=/opt/stage/other bs=64k count=100 conv=fsync; done'")
         opened = self.open(machine)
         machine.cut()
         return opened, f"cut while the line was high, {len(self.history(machine).rises_unix_s())} unlocks in this life"
@@ -282,11 +282,11 @@ class Trials:
     @contextmanager
     def _settings(self, machine: Machine, change: str) -> Iterator[None]:
         """The service with other settings, and afterwards with those that it had."""
-        machine.run(f"cp -p {SETTINGS} /root/door.toml; {change}; {INSTALL}")
+        machine.run(f"cp -p {SETTINGS} /opt/stage/door.toml; {change}; {INSTALL}")
         try:
             yield
         finally:
-            machine.run(f"cp -p /root/door.toml {SETTINGS}; {INSTALL}")
+            machine.run(f"cp -p /opt/stage/door.toml {SETTINGS}; {INSTALL}")
 
     def _until(self, machine: Machine, is_so: Callable[[], bool], timeout_s: float) -> bool:
         return machine.wait_for(is_so, timeout_s=timeout_s * SLOW[self._kind])
